@@ -1,0 +1,3 @@
+//! The binary: reads configuration, wires roles, handles signals.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Keeps and hands out messages.

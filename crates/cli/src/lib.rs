@@ -1,0 +1,1 @@
+//! The command line's administrative commands: mqadmin's names and flags.

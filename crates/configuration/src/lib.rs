@@ -1,0 +1,1 @@
+//! RocketMQ's properties files: parsing, the known keys, and what to say about the others.

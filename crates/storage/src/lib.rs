@@ -1,0 +1,1 @@
+//! Commit log, consume queues, index, recovery, retention. Knows no sockets.

@@ -1,0 +1,3 @@
+//! Automation: tests, checks, interop, benchmarks.
+
+fn main() {}
