@@ -1,0 +1,139 @@
+//! The header as JSON: read in every dialect that clients write, written as Java writes it.
+
+use bytes::{BufMut, BytesMut};
+
+use super::fields::Fields;
+use super::scan::{Scanner, Value, unescape};
+use super::{Header, HeaderError, HeaderParts, WriteFields};
+use crate::frame::Codec;
+use crate::language::Language;
+use crate::number::{self, Decimal};
+
+pub(super) fn decode(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
+    let text = std::str::from_utf8(bytes).map_err(|_| HeaderError::NotUtf8)?;
+    let mut header = Header {
+        code: 0,
+        language: Language::JAVA,
+        version: 0,
+        opaque: 0,
+        flag: 0,
+        remark: None,
+        fields: Fields::EMPTY,
+    };
+    let mut scanner = Scanner::new(text);
+    scanner.object(|scanner, key, escaped| {
+        let value = scanner.value()?;
+        if escaped {
+            return Ok(());
+        }
+        match key {
+            "code" => header.code = integer(value, "code")?,
+            "version" => header.version = integer(value, "version")?,
+            "opaque" => header.opaque = integer(value, "opaque")?,
+            "flag" => header.flag = integer(value, "flag")?,
+            "language" => header.language = language(value),
+            "remark" => header.remark = remark(value),
+            "extFields" => header.fields = Fields::from_json(value)?,
+            _ => {}
+        }
+        Ok::<(), HeaderError>(())
+    })?;
+    scanner.finish()?;
+    Ok(header)
+}
+
+/// An integer that fits, in quotes or without; `null` counts as absent.
+fn integer(value: Value<'_>, name: &'static str) -> Result<i32, HeaderError> {
+    let text = match value {
+        Value::Text { raw, escaped: false } => raw,
+        Value::Literal(text) => text,
+        Value::Null => return Ok(0),
+        Value::Text { .. } => return Err(HeaderError::NotAnInteger(name)),
+    };
+    let value = number::parse(text.as_bytes()).and_then(|value| i32::try_from(value).ok());
+    value.ok_or(HeaderError::NotAnInteger(name))
+}
+
+/// A name, or a number from libraries that write enums as numbers.
+fn language(value: Value<'_>) -> Language {
+    match value {
+        Value::Text { raw, .. } => Language::from_name(raw),
+        Value::Literal(text) => text.parse().map_or(Language::OTHER, Language),
+        Value::Null => Language::OTHER,
+    }
+}
+
+fn remark(value: Value<'_>) -> Option<std::borrow::Cow<'_, str>> {
+    match value {
+        Value::Text { raw, escaped } => Some(unescape(raw, escaped)),
+        Value::Literal(text) => Some(text.into()),
+        Value::Null => None,
+    }
+}
+
+/// Keys in Java's order, `extFields` and `remark` only where there is something to say.
+pub(super) fn encode(header: &HeaderParts<'_>, fields: &impl WriteFields, out: &mut BytesMut) {
+    out.put_slice(b"{\"code\":");
+    put_integer(out, header.code);
+    let mut first = true;
+    fields.write_fields(&mut |name, value| {
+        out.put_slice(if first { b",\"extFields\":{" } else { b"," });
+        first = false;
+        put_string(out, name);
+        out.put_u8(b':');
+        put_string(out, value);
+    });
+    if !first {
+        out.put_u8(b'}');
+    }
+    out.put_slice(b",\"flag\":");
+    put_integer(out, header.flag);
+    out.put_slice(b",\"language\":\"");
+    out.put_slice(header.language.name().as_bytes());
+    out.put_slice(b"\",\"opaque\":");
+    put_integer(out, header.opaque);
+    if let Some(remark) = header.remark {
+        out.put_slice(b",\"remark\":");
+        put_string(out, remark);
+    }
+    out.put_slice(b",\"serializeTypeCurrentRPC\":\"");
+    out.put_slice(Codec::Json.name().as_bytes());
+    out.put_slice(b"\",\"version\":");
+    put_integer(out, header.version);
+    out.put_u8(b'}');
+}
+
+fn put_integer(out: &mut BytesMut, value: i32) {
+    out.put_slice(Decimal::new(i64::from(value)).as_bytes());
+}
+
+/// A JSON string, escaped as fastjson does: short escapes where they exist, `\u00XX` for the other control characters.
+fn put_string(out: &mut BytesMut, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    out.put_u8(b'"');
+    let bytes = text.as_bytes();
+    let mut written = 0;
+    for (at, &byte) in bytes.iter().enumerate() {
+        if byte >= b' ' && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.put_slice(&bytes[written..at]);
+        written = at + 1;
+        let short = match byte {
+            b'"' | b'\\' => byte,
+            0x08 => b'b',
+            0x0c => b'f',
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            _ => {
+                let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
+                out.put_slice(&[b'\\', b'u', b'0', b'0', high, low]);
+                continue;
+            }
+        };
+        out.put_slice(&[b'\\', short]);
+    }
+    out.put_slice(&bytes[written..]);
+    out.put_u8(b'"');
+}

@@ -1,0 +1,331 @@
+//! A JSON scanner that borrows: it walks text once and allocates nothing.
+//!
+//! It accepts what real clients write: any white space, values of any kind where a string is expected, unknown keys,
+//! nested values that nobody reads. It refuses what is not JSON, and nesting beyond a bound.
+
+use std::borrow::Cow;
+
+/// Deeper nesting than any header or field needs; bounds the scanner's own stack.
+const DEPTH_MAX: usize = 32;
+
+/// Why a text is no JSON header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the JSON header is malformed at byte {at}: {what}")]
+pub struct JsonError {
+    /// Where in the header.
+    pub at: usize,
+    /// What was expected or found.
+    pub what: &'static str,
+}
+
+/// A value as it lies in the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Value<'a> {
+    /// The content of a string; `escaped` says that it holds a backslash.
+    Text { raw: &'a str, escaped: bool },
+    /// A number, `true`, `false`, or a nested value, as written.
+    Literal(&'a str),
+    /// `null`.
+    Null,
+}
+
+pub(crate) struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Scanner<'a> {
+    pub(crate) fn new(text: &'a str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    fn error(&self, what: &'static str) -> JsonError {
+        JsonError { at: self.at, what }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    /// Takes `byte` if it comes next, after white space.
+    fn take(&mut self, byte: u8) -> bool {
+        self.skip_space();
+        let found = self.peek() == Some(byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), JsonError> {
+        if self.take(byte) { Ok(()) } else { Err(self.error(what)) }
+    }
+
+    /// Only white space (and what C programs leave behind, a zero byte) may follow.
+    pub(crate) fn finish(&mut self) -> Result<(), JsonError> {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t' | 0) = self.peek() {
+            self.at += 1;
+        }
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => Err(self.error("text behind the end")),
+        }
+    }
+
+    /// Walks the members of an object; `member` takes the value of each key from the scanner.
+    pub(crate) fn object<E: From<JsonError>>(
+        &mut self,
+        mut member: impl FnMut(&mut Self, &'a str, bool) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.expect(b'{', "expected an object")?;
+        if self.take(b'}') {
+            return Ok(());
+        }
+        loop {
+            self.expect(b'"', "expected a key")?;
+            let (key, escaped) = self.string_rest()?;
+            self.expect(b':', "expected a colon")?;
+            member(self, key, escaped)?;
+            if self.take(b',') {
+                continue;
+            }
+            return Ok(self.expect(b'}', "expected a comma or the end of the object")?);
+        }
+    }
+
+    /// The next value, whatever it is.
+    pub(crate) fn value(&mut self) -> Result<Value<'a>, JsonError> {
+        self.value_at(0)
+    }
+
+    fn value_at(&mut self, depth: usize) -> Result<Value<'a>, JsonError> {
+        self.skip_space();
+        let start = self.at;
+        match self.peek() {
+            Some(b'"') => {
+                self.at += 1;
+                let (raw, escaped) = self.string_rest()?;
+                return Ok(Value::Text { raw, escaped });
+            }
+            Some(b'{') => self.skip_object(depth + 1)?,
+            Some(b'[') => self.skip_array(depth + 1)?,
+            Some(b'-' | b'0'..=b'9') => self.skip_number(),
+            Some(b'a'..=b'z') => {
+                while let Some(b'a'..=b'z') = self.peek() {
+                    self.at += 1;
+                }
+                match &self.text[start..self.at] {
+                    "null" => return Ok(Value::Null),
+                    "true" | "false" => {}
+                    _ => return Err(JsonError { at: start, what: "an unknown word" }),
+                }
+            }
+            _ => return Err(self.error("expected a value")),
+        }
+        Ok(Value::Literal(&self.text[start..self.at]))
+    }
+
+    /// A number is taken as written; who reads it judges it.
+    fn skip_number(&mut self) {
+        while let Some(b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    /// The content of a string whose opening quote was taken. Escapes are checked here, so that reading them cannot fail.
+    fn string_rest(&mut self) -> Result<(&'a str, bool), JsonError> {
+        let start = self.at;
+        let mut escaped = false;
+        loop {
+            self.at = find_special(self.text.as_bytes(), self.at);
+            match self.peek() {
+                Some(b'"') => {
+                    let content = &self.text[start..self.at];
+                    self.at += 1;
+                    return Ok((content, escaped));
+                }
+                Some(b'\\') => {
+                    escaped = true;
+                    self.skip_escape()?;
+                }
+                _ => return Err(self.error("a string without end")),
+            }
+        }
+    }
+
+    fn skip_escape(&mut self) -> Result<(), JsonError> {
+        let bytes = self.text.as_bytes();
+        let length = match bytes.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' | b'\'' | b'v' | b'0') => 2,
+            Some(b'u') => {
+                let digits = bytes.get(self.at + 2..self.at + 6).unwrap_or_default();
+                if digits.len() < 4 || !digits.iter().all(u8::is_ascii_hexdigit) {
+                    return Err(self.error("an incomplete \\u escape"));
+                }
+                6
+            }
+            _ => return Err(self.error("an unknown escape")),
+        };
+        self.at += length;
+        Ok(())
+    }
+
+    fn skip_object(&mut self, depth: usize) -> Result<(), JsonError> {
+        self.check_depth(depth)?;
+        self.object(|scanner, _, _| scanner.value_at(depth).map(|_| ()))
+    }
+
+    fn skip_array(&mut self, depth: usize) -> Result<(), JsonError> {
+        self.check_depth(depth)?;
+        self.expect(b'[', "expected an array")?;
+        if self.take(b']') {
+            return Ok(());
+        }
+        loop {
+            self.value_at(depth)?;
+            if self.take(b',') {
+                continue;
+            }
+            return self.expect(b']', "expected a comma or the end of the array");
+        }
+    }
+
+    fn check_depth(&self, depth: usize) -> Result<(), JsonError> {
+        if depth > DEPTH_MAX { Err(self.error("too deeply nested")) } else { Ok(()) }
+    }
+}
+
+/// The next quote or backslash at or behind `at`; the end if there is none. Eight bytes a step.
+fn find_special(bytes: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let zero_bytes = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*chunk);
+        let hits = zero_bytes(word ^ (ONES * b'"' as u64)) | zero_bytes(word ^ (ONES * b'\\' as u64));
+        if hits != 0 {
+            // The lowest set bit is exact; borrows can only disturb bytes above a true hit.
+            return at + hits.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    while let Some(byte) = bytes.get(at) {
+        if matches!(byte, b'"' | b'\\') {
+            break;
+        }
+        at += 1;
+    }
+    at
+}
+
+/// The text that a scanned string stands for.
+pub(crate) fn unescape(raw: &str, escaped: bool) -> Cow<'_, str> {
+    if escaped { Cow::Owned(unescape_owned(raw)) } else { Cow::Borrowed(raw) }
+}
+
+fn unescape_owned(raw: &str) -> String {
+    let mut text = String::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
+        text.push_str(&rest[..at]);
+        let escape = rest.as_bytes().get(at + 1).copied().unwrap_or(b'\\');
+        if escape == b'u' {
+            let (character, length) = unicode_escape(&rest[at..]);
+            text.push(character);
+            rest = &rest[at + length..];
+            continue;
+        }
+        text.push(match escape {
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'v' => '\u{b}',
+            b'0' => '\0',
+            other => char::from(other),
+        });
+        rest = rest.get(at + 2..).unwrap_or_default();
+    }
+    text.push_str(rest);
+    text
+}
+
+/// The character of the `\uXXXX` at the front of `text`, joined with the other half of a pair if one follows, and the
+/// bytes that it takes. Half a pair stands for nothing and becomes the replacement character.
+fn unicode_escape(text: &str) -> (char, usize) {
+    let unit = |at: usize| -> Option<u32> {
+        let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
+        u32::from_str_radix(digits, 16).ok()
+    };
+    let Some(first) = unit(0) else {
+        return (char::REPLACEMENT_CHARACTER, text.len().min(2));
+    };
+    if (0xd800..0xdc00).contains(&first) {
+        if let Some(second @ 0xdc00..0xe000) = unit(6) {
+            let joined = 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00);
+            return (char::from_u32(joined).unwrap_or(char::REPLACEMENT_CHARACTER), 12);
+        }
+    }
+    (char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER), 6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_value(text: &str, want: Result<Value<'_>, &'static str>) {
+        assert_eq!(Scanner::new(text).value().map_err(|error| error.what), want, "{text}");
+    }
+
+    #[test]
+    fn values_of_every_kind_are_taken() {
+        check_value(r#" "a" "#, Ok(Value::Text { raw: "a", escaped: false }));
+        check_value(r#""a\"b""#, Ok(Value::Text { raw: r#"a\"b"#, escaped: true }));
+        check_value("-12.5e3,", Ok(Value::Literal("-12.5e3")));
+        check_value("true}", Ok(Value::Literal("true")));
+        check_value("null", Ok(Value::Null));
+        check_value(r#"{"a":[1,{"b":[]}],"c":{}} "#, Ok(Value::Literal(r#"{"a":[1,{"b":[]}],"c":{}}"#)));
+    }
+
+    #[test]
+    fn broken_values_are_refused() {
+        check_value("", Err("expected a value"));
+        check_value("nul", Err("an unknown word"));
+        check_value(r#""a"#, Err("a string without end"));
+        check_value(r#""a\"#, Err("an unknown escape"));
+        check_value(r#""\u12"#, Err("an incomplete \\u escape"));
+        check_value(r#"{"a" 1}"#, Err("expected a colon"));
+        check_value("[1 2]", Err("expected a comma or the end of the array"));
+        check_value(&"[".repeat(100_000), Err("too deeply nested"));
+    }
+
+    #[test]
+    fn escapes_are_read() {
+        let check = |raw: &str, want: &str| assert_eq!(unescape(raw, true), want);
+        check(r#"a\"\\\/\b\f\n\r\tz"#, "a\"\\/\u{8}\u{c}\n\r\tz");
+        check(r"KEYS\u0001k\u0002", "KEYS\u{1}k\u{2}");
+        check(r"\u4e2d\u6587", "中文");
+        check(r"\ud83d\ude00!", "😀!");
+        check(r"\ud83d!", "\u{fffd}!");
+        check(r"\ude00\ud83d", "\u{fffd}\u{fffd}");
+    }
+
+    #[test]
+    fn the_first_special_byte_is_found_wherever_it_lies() {
+        for length in 0..40 {
+            for at in 0..length {
+                for special in [b'"', b'\\'] {
+                    let mut bytes = vec![b'!'; length];
+                    bytes[at] = special;
+                    bytes[length - 1] = if at == length - 1 { special } else { b'"' };
+                    assert_eq!(find_special(&bytes, 0), at);
+                }
+            }
+        }
+    }
+}
