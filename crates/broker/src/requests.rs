@@ -1,0 +1,16 @@
+//! One file a request, or a group of requests about one subject. Each names its codes in `HANDLERS`;
+//! `crate::service` makes one table of them. Sends and pulls have signatures of their own.
+
+pub(crate) mod batch;
+pub(crate) mod pull;
+pub(crate) mod send;
+
+pub(crate) mod client;
+pub(crate) mod cluster;
+pub(crate) mod config;
+pub(crate) mod group;
+pub(crate) mod lock;
+pub(crate) mod offset;
+pub(crate) mod query;
+pub(crate) mod stats;
+pub(crate) mod topic;
