@@ -1,0 +1,464 @@
+//! The task of one connection over a socket: it owns both directions.
+//!
+//! ```text
+//!            ┌──────────────────────────── one task ───────────────────────────┐
+//! socket ──▶ │ Input ─▶ frames ─▶ Service::serve ─▶ Replies ─▶ Output ──────────│─▶ socket
+//!            │                        held until the gate passes ┘  ▲           │
+//!            └──────────────────────────────────────────────────────│───────────┘
+//!                       other threads: Connection::reply, call ─▶ outbox
+//! ```
+//! Each turn writes first and reads second, so a peer that does not take its answers is not read from either.
+
+use std::borrow::Cow;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use protocol::command::Command;
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep};
+
+use crate::connection::Connection;
+use crate::input::{Input, Malformed};
+use crate::replies::Replies;
+use crate::service::{Gate, Request, Service};
+use crate::stream::Stream;
+
+/// Requests of one `serve` call. A full read buffer of the smallest frames would otherwise make a batch of
+/// thousands, and with it an unbounded number of answers before the first is written.
+const BATCH_REQUESTS_MAX: usize = 1024;
+/// Bytes that a connection handles before it lets other tasks of its thread run.
+const TURN_BYTES_MAX: usize = 1024 * 1024;
+/// A connection without traffic for this long gives the memory of past bursts back.
+const SHRINK_AFTER: Duration = Duration::from_secs(10);
+/// What is left at the end may take this long to be written.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The bounds of one connection's task.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) frame_bytes_max: usize,
+    pub(crate) read_buffer_bytes_max: usize,
+    pub(crate) output_bytes_max: usize,
+    pub(crate) held_count_max: usize,
+    pub(crate) held_bytes_max: usize,
+    pub(crate) idle_close: Duration,
+    pub(crate) half_frame_close: Duration,
+    pub(crate) hold_timeout: Duration,
+    pub(crate) drain_timeout: Duration,
+}
+
+/// Why a connection ended.
+#[derive(Debug)]
+enum End {
+    /// The peer closed it.
+    Peer,
+    /// Reading or writing failed.
+    Io(io::Error),
+    /// The peer's bytes make no sense.
+    Malformed(Malformed),
+    /// A frame began and did not complete in time.
+    HalfFrame,
+    /// No byte either way for `idle_close`.
+    Idle,
+    /// This side wanted it.
+    Asked(Cow<'static, str>),
+    /// Shutdown, with everything written.
+    Drained,
+    /// Shutdown, and the peer did not take everything in time.
+    DrainTimedOut,
+}
+
+/// What a turn waited for.
+enum Event {
+    Read(usize),
+    Gate,
+    Timer,
+    End(End),
+    /// Nothing to wait for: something that was stalled can go on.
+    Again,
+}
+
+/// Runs a connection to its end.
+pub(crate) async fn drive(
+    stream: Stream,
+    connection: Arc<Connection>,
+    service: Arc<dyn Service>,
+    bounds: Bounds,
+) {
+    let gate = service.gate();
+    let now = Instant::now();
+    let mut driver = Driver {
+        stream,
+        input: Input::new(bounds.frame_bytes_max, bounds.read_buffer_bytes_max),
+        replies: Replies::wire(bounds.hold_timeout),
+        gate,
+        requests: Vec::new(),
+        answers: Vec::new(),
+        uncut: false,
+        stalled: false,
+        unflushed: false,
+        batch_max: BATCH_REQUESTS_MAX,
+        turn_bytes: 0,
+        last_activity: now,
+        partial_since: None,
+        drain_deadline: None,
+        bounds,
+        closing: Closing {
+            connection,
+            service,
+        },
+    };
+    let end = driver.run().await;
+    driver.farewell(&end).await;
+    end.log(&driver.closing.connection);
+}
+
+/// Whatever way the task ends, everybody hears that the connection is closed.
+struct Closing {
+    connection: Arc<Connection>,
+    service: Arc<dyn Service>,
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.connection.shut();
+        self.service.closed(&self.connection);
+    }
+}
+
+struct Driver {
+    stream: Stream,
+    input: Input,
+    replies: Replies,
+    gate: Option<watch::Receiver<Gate>>,
+    /// The allocation of the last batch, empty.
+    requests: Vec<Request<'static>>,
+    answers: Vec<Command>,
+    /// The input may hold complete frames.
+    uncut: bool,
+    /// Too much waits to be written, or is held: nothing is read or served until it is less.
+    stalled: bool,
+    /// TLS may hold bytes that were written to it.
+    unflushed: bool,
+    /// Requests of the next batch; fewer while their answers are large.
+    batch_max: usize,
+    /// Bytes handled since other tasks could run.
+    turn_bytes: usize,
+    last_activity: Instant,
+    /// Since when an incomplete frame lies in the input.
+    partial_since: Option<Instant>,
+    drain_deadline: Option<Instant>,
+    bounds: Bounds,
+    closing: Closing,
+}
+
+impl Driver {
+    async fn run(&mut self) -> End {
+        let mut timer = std::pin::pin!(tokio::time::sleep_until(self.next_deadline()));
+        loop {
+            if self.uncut
+                && !self.stalled
+                && let Err(malformed) = self.serve_batch()
+            {
+                return End::Malformed(malformed);
+            }
+            self.settle();
+            if self.turn_bytes >= TURN_BYTES_MAX {
+                self.turn_bytes = 0;
+                tokio::task::yield_now().await;
+            }
+            let deadline = self.next_deadline();
+            if deadline < timer.deadline() {
+                timer.as_mut().reset(deadline);
+            }
+            match self.wait(timer.as_mut()).await {
+                Event::Read(0) => return End::Peer,
+                Event::Read(count) => {
+                    self.input.received(count);
+                    self.turn_bytes += count;
+                    self.last_activity = Instant::now();
+                    self.uncut = true;
+                }
+                Event::Gate | Event::Again => {}
+                Event::Timer => {
+                    if let Some(end) = self.on_timer(Instant::now()) {
+                        return end;
+                    }
+                    timer.as_mut().reset(self.next_deadline());
+                }
+                Event::End(end) => return end,
+            }
+        }
+    }
+
+    /// Waits for whatever lets the connection go on. Cheap when the socket is ready, since that is looked at first.
+    async fn wait(&mut self, timer: Pin<&mut Sleep>) -> Event {
+        let holds = self.replies.holds();
+        // Apart from `self`, so that both can be waited for at once.
+        let mut gate = self.gate.take();
+        let event = tokio::select! {
+            biased;
+            event = poll_fn(|cx| self.poll_socket(cx)) => event,
+            failed = gate_moved(&mut gate), if holds => {
+                if failed {
+                    gate = None;
+                }
+                Event::Gate
+            }
+            () = timer => Event::Timer,
+        };
+        self.gate = gate;
+        event
+    }
+
+    /// Writes what waits, then reads what has come.
+    fn poll_socket(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let room = self.replies.out().len() <= self.bounds.output_bytes_max;
+        let out = room.then(|| self.replies.out());
+        let signals = self.closing.connection.poll_signals(cx, out);
+        if let Err(error) = self.poll_write(cx) {
+            return Poll::Ready(Event::End(End::Io(error)));
+        }
+        if let Some(reason) = signals.close {
+            return Poll::Ready(Event::End(End::Asked(reason)));
+        }
+        if signals.draining {
+            return self.poll_drained();
+        }
+        if self.is_stalled() {
+            return Poll::Pending;
+        }
+        if self.uncut {
+            return Poll::Ready(Event::Again);
+        }
+        match self.stream.poll_read(cx, self.input.space()) {
+            Poll::Ready(Ok(count)) => Poll::Ready(Event::Read(count)),
+            Poll::Ready(Err(error)) => Poll::Ready(Event::End(End::Io(error))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let out = self.replies.out();
+        while !out.is_empty() {
+            match self.stream.poll_write(cx, out.as_slice()) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(count)) => {
+                    out.advance(count);
+                    self.turn_bytes += count;
+                    self.last_activity = Instant::now();
+                    self.unflushed = true;
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => break,
+            }
+        }
+        if self.unflushed
+            && let Poll::Ready(flushed) = self.stream.poll_flush(cx)
+        {
+            self.unflushed = false;
+            flushed?;
+        }
+        Ok(())
+    }
+
+    fn poll_drained(&mut self) -> Poll<Event> {
+        let now = Instant::now();
+        if self.drain_deadline.is_none() {
+            self.drain_deadline = Some(now + self.bounds.drain_timeout);
+            // The timer must learn of the new deadline.
+            return Poll::Ready(Event::Again);
+        }
+        let written = self.replies.out().is_empty() && !self.unflushed && !self.replies.holds();
+        if written && self.closing.connection.is_quiet() {
+            return Poll::Ready(Event::End(End::Drained));
+        }
+        Poll::Pending
+    }
+
+    /// Reading stops above the bounds and goes on below half of them, so that it does not flutter.
+    fn is_stalled(&mut self) -> bool {
+        let share = if self.stalled { 2 } else { 1 };
+        let over = self.replies.out().len() > self.bounds.output_bytes_max / share
+            || self.replies.held_bytes() > self.bounds.held_bytes_max / share
+            || self.replies.held_count() > self.bounds.held_count_max / share;
+        if self.stalled && !over {
+            // The time in which nothing was read is not the peer's fault.
+            self.partial_since = self.partial_since.map(|_| Instant::now());
+        }
+        self.stalled = over;
+        over
+    }
+
+    /// Cuts complete frames and serves them: requests in one call, answers to those who wait for them.
+    fn serve_batch(&mut self) -> Result<(), Malformed> {
+        let Closing {
+            connection,
+            service,
+        } = &self.closing;
+        let mut frames = self.input.frames();
+        let mut requests = recycle(std::mem::take(&mut self.requests));
+        let outcome = loop {
+            if requests.len() + self.answers.len() >= self.batch_max {
+                break Ok(true);
+            }
+            match frames.next() {
+                Ok(Some(request)) if request.header.is_response() => {
+                    self.answers.push(request.to_command())
+                }
+                Ok(Some(request)) => requests.push(request),
+                Ok(None) => break Ok(false),
+                Err(malformed) => break Err(malformed),
+            }
+        };
+        let taken = frames.taken();
+        if !self.answers.is_empty() {
+            connection.resolve(self.answers.drain(..));
+        }
+        if !requests.is_empty() {
+            let passed = self.gate.as_ref().map_or(0, |gate| gate.borrow().position);
+            self.replies.begin(self.last_activity, passed);
+            service.serve(connection, &requests, &mut self.replies);
+        }
+        self.requests = recycle(requests);
+        self.input.consume(taken);
+        self.uncut = outcome?;
+        if taken > 0 || self.input.is_empty() {
+            self.partial_since = None;
+        }
+        if !self.uncut && !self.input.is_empty() && self.partial_since.is_none() {
+            self.partial_since = Some(self.last_activity);
+        }
+        self.adapt_batch();
+        Ok(())
+    }
+
+    /// Answers larger than the output bound make the next batches smaller, so that the overshoot stays small.
+    fn adapt_batch(&mut self) {
+        if self.replies.pending_bytes() > self.bounds.output_bytes_max {
+            self.batch_max = (self.batch_max / 4).max(1);
+        } else {
+            self.batch_max = (self.batch_max * 2).min(BATCH_REQUESTS_MAX);
+        }
+    }
+
+    /// Releases what the gate lets pass.
+    fn settle(&mut self) {
+        if !self.replies.holds() {
+            return;
+        }
+        let gate = match &mut self.gate {
+            Some(gate) => *gate.borrow_and_update(),
+            // Without a gate nothing would ever release them.
+            None => Gate {
+                position: 0,
+                failed: true,
+            },
+        };
+        self.replies.settle(gate, &*self.closing.service);
+    }
+
+    fn on_timer(&mut self, now: Instant) -> Option<End> {
+        if self.drain_deadline.is_some_and(|deadline| deadline <= now) {
+            return Some(End::DrainTimedOut);
+        }
+        let since = self.partial_since.filter(|_| !self.stalled);
+        if since.is_some_and(|since| since + self.bounds.half_frame_close <= now) {
+            return Some(End::HalfFrame);
+        }
+        if self.last_activity + self.bounds.idle_close <= now {
+            return Some(End::Idle);
+        }
+        self.replies.expire(now, &*self.closing.service);
+        if self.last_activity + SHRINK_AFTER <= now {
+            self.input.shrink();
+            self.replies.shrink();
+            self.requests = Vec::new();
+            self.answers = Vec::new();
+        }
+        None
+    }
+
+    /// The earliest moment at which something must happen by itself. The timer may fire earlier; `on_timer` looks again.
+    fn next_deadline(&self) -> Instant {
+        let mut deadline = self.last_activity + self.bounds.idle_close;
+        let mut at_most =
+            |other: Option<Instant>| deadline = other.map_or(deadline, |other| deadline.min(other));
+        at_most(self.replies.first_deadline());
+        at_most(self.drain_deadline);
+        if !self.stalled {
+            at_most(
+                self.partial_since
+                    .map(|since| since + self.bounds.half_frame_close),
+            );
+        }
+        if self.input.can_shrink() || self.replies.can_shrink() || self.requests.capacity() > 0 {
+            at_most(Some(self.last_activity + SHRINK_AFTER));
+        }
+        deadline
+    }
+
+    /// Writes what is left, for a bounded time, and says goodbye.
+    async fn farewell(&mut self, end: &End) {
+        if matches!(
+            end,
+            End::Io(_) | End::Idle | End::HalfFrame | End::DrainTimedOut
+        ) {
+            return;
+        }
+        self.settle();
+        let goodbye = poll_fn(|cx| {
+            self.poll_write(cx)?;
+            if !self.replies.out().is_empty() || self.unflushed {
+                return Poll::Pending;
+            }
+            self.stream.poll_shutdown(cx)
+        });
+        // The peer may be gone already, and then there is nobody to tell.
+        let _ = tokio::time::timeout(FAREWELL, goodbye).await;
+    }
+}
+
+/// Resolves when the gate has moved; true when it never will again.
+async fn gate_moved(gate: &mut Option<watch::Receiver<Gate>>) -> bool {
+    match gate {
+        Some(gate) => gate.changed().await.is_err(),
+        None => true,
+    }
+}
+
+/// The allocation of an emptied vector for requests of another buffer: the standard library collects in place
+/// when both elements have the same layout.
+fn recycle<'b>(mut requests: Vec<Request<'_>>) -> Vec<Request<'b>> {
+    requests.clear();
+    requests
+        .into_iter()
+        .map(|_| unreachable!("the vector is empty"))
+        .collect()
+}
+
+impl End {
+    fn log(&self, connection: &Connection) {
+        let peer = connection.peer();
+        match self {
+            End::Malformed(malformed) => {
+                tracing::warn!(%peer, reason = %malformed, "connection closed")
+            }
+            End::HalfFrame => {
+                tracing::warn!(%peer, reason = "a frame did not complete in time", "connection closed")
+            }
+            End::DrainTimedOut => {
+                tracing::warn!(%peer, reason = "shutdown, and the peer did not take its answers in time", "connection closed");
+            }
+            End::Asked(reason) => tracing::info!(%peer, %reason, "connection closed"),
+            End::Io(error) => tracing::debug!(%peer, reason = %error, "connection closed"),
+            End::Peer => tracing::debug!(%peer, reason = "closed by the peer", "connection closed"),
+            End::Idle => tracing::debug!(%peer, reason = "idle", "connection closed"),
+            End::Drained => tracing::debug!(%peer, reason = "shutdown", "connection closed"),
+        }
+    }
+}
