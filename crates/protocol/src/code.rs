@@ -70,7 +70,15 @@ mod tests {
 
     #[test]
     fn codes_ascend_without_duplicates() {
-        assert!(RequestCode::ALL.windows(2).all(|pair| pair[0].0 < pair[1].0));
-        assert!(ResponseCode::ALL.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        assert!(
+            RequestCode::ALL
+                .windows(2)
+                .all(|pair| pair[0].0 < pair[1].0)
+        );
+        assert!(
+            ResponseCode::ALL
+                .windows(2)
+                .all(|pair| pair[0].0 < pair[1].0)
+        );
     }
 }

@@ -5,7 +5,8 @@ use bytes::{Bytes, BytesMut};
 use crate::code::{RequestCode, ResponseCode};
 use crate::frame::{Codec, Frame, FrameWriter};
 use crate::header::{
-    FLAG_ONEWAY, FLAG_RESPONSE, FieldError, FieldMap, Fields, Header, HeaderError, HeaderParts, ReadFields, WriteFields,
+    FLAG_ONEWAY, FLAG_RESPONSE, FieldError, FieldMap, Fields, Header, HeaderError, HeaderParts,
+    ReadFields, WriteFields,
 };
 use crate::language::Language;
 use crate::version;
@@ -52,23 +53,37 @@ impl Command {
     /// A response without fields or body.
     pub fn response(code: ResponseCode, remark: Option<String>) -> Self {
         let request = Self::request(RequestCode(code.0), &());
-        Self { flag: FLAG_RESPONSE, remark, ..request }
+        Self {
+            flag: FLAG_RESPONSE,
+            remark,
+            ..request
+        }
     }
 
     /// The same with a body.
     pub fn with_body(self, body: impl Into<Bytes>) -> Self {
-        Self { body: body.into(), ..self }
+        Self {
+            body: body.into(),
+            ..self
+        }
     }
 
     /// The same with the fields of `header`.
     pub fn with_header(self, header: &impl WriteFields) -> Self {
-        Self { fields: FieldMap::of(header), ..self }
+        Self {
+            fields: FieldMap::of(header),
+            ..self
+        }
     }
 
     /// A frame as a value; its body is copied.
     pub fn decode(frame: &Frame<'_>) -> Result<Self, HeaderError> {
         let header = Header::decode(frame.codec, frame.header)?;
-        Ok(Self::from_header(&header, frame.codec, Bytes::copy_from_slice(frame.body)))
+        Ok(Self::from_header(
+            &header,
+            frame.codec,
+            Bytes::copy_from_slice(frame.body),
+        ))
     }
 
     /// A decoded header as a value, with a body that is already owned.

@@ -87,7 +87,10 @@ pub enum FrameError {
 /// The first complete frame of `buffer` and the bytes that it takes, or `None` when more bytes are needed.
 ///
 /// Lengths are judged as soon as they are there, before anybody waits or allocates for them.
-pub fn split(buffer: &[u8], frame_bytes_max: usize) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
+pub fn split(
+    buffer: &[u8],
+    frame_bytes_max: usize,
+) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
     let Some((length, rest)) = buffer.split_first_chunk::<LENGTH_BYTES>() else {
         return Ok(None);
     };
@@ -100,7 +103,10 @@ pub fn split(buffer: &[u8], frame_bytes_max: usize) -> Result<Option<(Frame<'_>,
     }
     let bytes = content + LENGTH_BYTES;
     if bytes > frame_bytes_max {
-        return Err(FrameError::TooLong { bytes, limit: frame_bytes_max });
+        return Err(FrameError::TooLong {
+            bytes,
+            limit: frame_bytes_max,
+        });
     }
     let Some((word, rest)) = rest.split_first_chunk::<HEADER_WORD_BYTES>() else {
         return Ok(None);
@@ -114,12 +120,22 @@ pub fn split(buffer: &[u8], frame_bytes_max: usize) -> Result<Option<(Frame<'_>,
     let header_bytes = word as usize & HEADER_BYTES_MAX;
     let content = content - HEADER_WORD_BYTES;
     if header_bytes > content {
-        return Err(FrameError::HeaderTooLong { header: header_bytes, rest: content });
+        return Err(FrameError::HeaderTooLong {
+            header: header_bytes,
+            rest: content,
+        });
     }
     match rest.get(..content) {
         Some(content) => {
             let (header, body) = content.split_at(header_bytes);
-            Ok(Some((Frame { codec, header, body }, bytes)))
+            Ok(Some((
+                Frame {
+                    codec,
+                    header,
+                    body,
+                },
+                bytes,
+            )))
         }
         None => Ok(None),
     }
@@ -141,7 +157,10 @@ impl FrameWriter {
     pub(crate) fn finish_header(self, out: &mut BytesMut, codec: Codec, body_bytes: usize) {
         let header_at = self.start + LENGTH_BYTES + HEADER_WORD_BYTES;
         let header_bytes = out.len() - header_at;
-        debug_assert!(header_bytes <= HEADER_BYTES_MAX, "a header of {header_bytes} bytes");
+        debug_assert!(
+            header_bytes <= HEADER_BYTES_MAX,
+            "a header of {header_bytes} bytes"
+        );
         let length = (HEADER_WORD_BYTES + header_bytes + body_bytes) as u32;
         let word = u32::from(codec.number()) << 24 | (header_bytes & HEADER_BYTES_MAX) as u32;
         let both = u64::from(length) << 32 | u64::from(word);
@@ -154,7 +173,9 @@ mod tests {
     use super::*;
 
     fn frame(codec: u8, header: &[u8], body: &[u8]) -> Vec<u8> {
-        let mut bytes = ((4 + header.len() + body.len()) as u32).to_be_bytes().to_vec();
+        let mut bytes = ((4 + header.len() + body.len()) as u32)
+            .to_be_bytes()
+            .to_vec();
         bytes.extend_from_slice(&(u32::from(codec) << 24 | header.len() as u32).to_be_bytes());
         bytes.extend_from_slice(header);
         bytes.extend_from_slice(body);
@@ -165,20 +186,41 @@ mod tests {
     fn a_frame_is_found_once_it_is_complete() {
         let bytes = frame(1, b"head", b"body");
         for cut in 0..bytes.len() {
-            assert_eq!(split(&bytes[..cut], FRAME_BYTES_MAX), Ok(None), "cut at {cut}");
+            assert_eq!(
+                split(&bytes[..cut], FRAME_BYTES_MAX),
+                Ok(None),
+                "cut at {cut}"
+            );
         }
         let (found, used) = split(&bytes, FRAME_BYTES_MAX).unwrap().unwrap();
-        assert_eq!(found, Frame { codec: Codec::Rocketmq, header: b"head", body: b"body" });
+        assert_eq!(
+            found,
+            Frame {
+                codec: Codec::Rocketmq,
+                header: b"head",
+                body: b"body"
+            }
+        );
         assert_eq!(used, bytes.len());
     }
 
     #[test]
     fn impossible_lengths_are_refused_at_once() {
-        let check = |bytes: &[u8], want: FrameError| assert_eq!(split(bytes, FRAME_BYTES_MAX), Err(want));
-        check(&i32::MAX.to_be_bytes(), FrameError::TooLong { bytes: i32::MAX as usize + 4, limit: FRAME_BYTES_MAX });
+        let check =
+            |bytes: &[u8], want: FrameError| assert_eq!(split(bytes, FRAME_BYTES_MAX), Err(want));
+        check(
+            &i32::MAX.to_be_bytes(),
+            FrameError::TooLong {
+                bytes: i32::MAX as usize + 4,
+                limit: FRAME_BYTES_MAX,
+            },
+        );
         check(&(-1i32).to_be_bytes(), FrameError::ImpossibleLength(-1));
         check(&3i32.to_be_bytes(), FrameError::ImpossibleLength(3));
-        check(&[0, 0, 0, 9, 0, 0, 0, 6], FrameError::HeaderTooLong { header: 6, rest: 5 });
+        check(
+            &[0, 0, 0, 9, 0, 0, 0, 6],
+            FrameError::HeaderTooLong { header: 6, rest: 5 },
+        );
         check(&[0, 0, 0, 9, 2, 0, 0, 1], FrameError::UnknownCodec(2));
     }
 

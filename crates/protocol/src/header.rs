@@ -89,7 +89,12 @@ pub(crate) struct HeaderParts<'a> {
 
 impl HeaderParts<'_> {
     /// Appends the header to `out`, in Java's form and order.
-    pub(crate) fn encode(&self, codec: Codec, fields: &impl WriteFields, out: &mut bytes::BytesMut) {
+    pub(crate) fn encode(
+        &self,
+        codec: Codec,
+        fields: &impl WriteFields,
+        out: &mut bytes::BytesMut,
+    ) {
         match codec {
             Codec::Json => json::encode(self, fields, out),
             Codec::Rocketmq => binary::encode(self, fields, out),

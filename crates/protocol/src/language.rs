@@ -9,8 +9,8 @@ pub struct Language(
 
 /// Names by number; the position is the number.
 const NAMES: [&str; 14] = [
-    "JAVA", "CPP", "DOTNET", "PYTHON", "DELPHI", "ERLANG", "RUBY", "OTHER", "HTTP", "GO", "PHP", "OMS", "RUST",
-    "NODE_JS",
+    "JAVA", "CPP", "DOTNET", "PYTHON", "DELPHI", "ERLANG", "RUBY", "OTHER", "HTTP", "GO", "PHP",
+    "OMS", "RUST", "NODE_JS",
 ];
 
 impl Language {
@@ -51,7 +51,9 @@ impl Language {
     /// The language of a name; `OTHER` for an unknown name.
     pub fn from_name(name: &str) -> Self {
         let number = NAMES.iter().position(|known| *known == name);
-        number.and_then(|number| u8::try_from(number).ok()).map_or(Self::OTHER, Self)
+        number
+            .and_then(|number| u8::try_from(number).ok())
+            .map_or(Self::OTHER, Self)
     }
 }
 

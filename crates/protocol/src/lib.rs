@@ -1,10 +1,18 @@
 //! Bytes to values and back: RocketMQ's remoting frames, headers, bodies and message records. No I/O, no clock.
 
+pub mod batch;
 pub mod code;
 pub mod command;
 pub mod frame;
 pub mod header;
 pub mod language;
+pub mod message_id;
 mod number;
+pub mod perm;
+pub mod properties;
+pub mod record;
 pub mod reply;
+pub mod sysflag;
+pub mod tags;
+pub mod topic;
 pub mod version;

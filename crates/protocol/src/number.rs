@@ -68,7 +68,11 @@ pub(crate) fn parse(text: &[u8]) -> Option<i64> {
         }
         let digit = i64::from(digit);
         value = value.checked_mul(10)?;
-        value = if negative { value.checked_sub(digit)? } else { value.checked_add(digit)? };
+        value = if negative {
+            value.checked_sub(digit)?
+        } else {
+            value.checked_add(digit)?
+        };
     }
     Some(value)
 }
@@ -87,7 +91,17 @@ mod tests {
 
     #[test]
     fn anything_but_an_integer_is_refused() {
-        for text in ["", "-", "+", "1.0", " 1", "1 ", "0x1", "9223372036854775808", "99999999999999999999"] {
+        for text in [
+            "",
+            "-",
+            "+",
+            "1.0",
+            " 1",
+            "1 ",
+            "0x1",
+            "9223372036854775808",
+            "99999999999999999999",
+        ] {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
         }
     }

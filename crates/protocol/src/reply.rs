@@ -22,7 +22,11 @@ pub struct ReplyHead {
 impl ReplyHead {
     /// What an answer to a request with this header needs.
     pub fn of(codec: Codec, header: &Header<'_>) -> Self {
-        Self { codec, opaque: header.opaque, oneway: header.is_oneway() }
+        Self {
+            codec,
+            opaque: header.opaque,
+            oneway: header.is_oneway(),
+        }
     }
 }
 
@@ -47,7 +51,14 @@ pub fn encode_parts(
     fields: &impl WriteFields,
     body: &[Bytes],
 ) {
-    encode_iter(out, head, code, remark, fields, body.iter().map(|part| &**part));
+    encode_iter(
+        out,
+        head,
+        code,
+        remark,
+        fields,
+        body.iter().map(|part| &**part),
+    );
 }
 
 /// Appends only the part in front of the body, which announces `body_bytes` that the caller writes behind it.

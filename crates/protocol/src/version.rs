@@ -49,7 +49,12 @@ fn name(version: i32) -> Option<String> {
         _ => (4, version - V4_0_0_SNAPSHOT),
     };
     let (release, snapshot) = (steps / 2, steps % 2 == 0);
-    Some(format!("V{major}_{}_{}{}", release / 10, release % 10, if snapshot { "_SNAPSHOT" } else { "" }))
+    Some(format!(
+        "V{major}_{}_{}{}",
+        release / 10,
+        release % 10,
+        if snapshot { "_SNAPSHOT" } else { "" }
+    ))
 }
 
 #[cfg(test)]
@@ -58,9 +63,13 @@ mod tests {
 
     #[test]
     fn names_follow_the_list() {
-        for (version, want) in
-            [(V4_9_4, "V4_9_4"), (CURRENT, "V5_3_3"), (V5_4_0, "V5_4_0"), (212, "V4_0_0_SNAPSHOT"), (63, "63")]
-        {
+        for (version, want) in [
+            (V4_9_4, "V4_9_4"),
+            (CURRENT, "V5_3_3"),
+            (V5_4_0, "V5_4_0"),
+            (212, "V4_0_0_SNAPSHOT"),
+            (63, "63"),
+        ] {
             assert_eq!(describe(version), want);
         }
     }

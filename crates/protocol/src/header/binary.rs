@@ -19,16 +19,38 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
     let Some((fixed, rest)) = bytes.split_first_chunk::<FIXED_BYTES>() else {
         return Err(HeaderError::Truncated("the fixed part"));
     };
-    let [code0, code1, language, version0, version1, o0, o1, o2, o3, f0, f1, f2, f3] = *fixed;
+    let [
+        code0,
+        code1,
+        language,
+        version0,
+        version1,
+        o0,
+        o1,
+        o2,
+        o3,
+        f0,
+        f1,
+        f2,
+        f3,
+    ] = *fixed;
     let (remark, rest) = take_long(rest).ok_or(HeaderError::Truncated("the remark"))?;
     let remark = match remark {
         [] => None,
-        text => Some(std::str::from_utf8(text).map_err(|_| HeaderError::NotUtf8)?.into()),
+        text => Some(
+            std::str::from_utf8(text)
+                .map_err(|_| HeaderError::NotUtf8)?
+                .into(),
+        ),
     };
     // Java writes a zero length when there are no fields; a header that ends here instead is just as clear.
     let fields = match rest {
         [] => &[],
-        rest => take_long(rest).ok_or(HeaderError::Truncated("the fields"))?.0,
+        rest => {
+            take_long(rest)
+                .ok_or(HeaderError::Truncated("the fields"))?
+                .0
+        }
     };
     Ok(Header {
         code: i32::from(i16::from_be_bytes([code0, code1])),

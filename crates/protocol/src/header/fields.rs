@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
+use super::HeaderError;
 use super::binary::{take_long, take_short};
 use super::scan::{JsonError, Scanner, Value, unescape};
-use super::HeaderError;
 use crate::number;
 
 /// Fields as they lie in a frame, or in a `FieldMap`. Cheap to copy; they were checked when the header was decoded.
@@ -85,8 +85,10 @@ impl<'a> Fields<'a> {
     pub(super) fn from_binary(entries: &'a [u8]) -> Result<Self, HeaderError> {
         let mut rest = entries;
         while !rest.is_empty() {
-            let (name, behind) = take_short(rest).ok_or(HeaderError::Truncated("a field's name"))?;
-            let (value, behind) = take_long(behind).ok_or(HeaderError::Truncated("a field's value"))?;
+            let (name, behind) =
+                take_short(rest).ok_or(HeaderError::Truncated("a field's name"))?;
+            let (value, behind) =
+                take_long(behind).ok_or(HeaderError::Truncated("a field's value"))?;
             if std::str::from_utf8(name).is_err() || std::str::from_utf8(value).is_err() {
                 return Err(HeaderError::NotUtf8);
             }
@@ -96,12 +98,17 @@ impl<'a> Fields<'a> {
     }
 
     /// Hands every present field to `visit`, in the order of the frame, until it fails. A later duplicate overrides.
-    pub(crate) fn visit<E>(&self, mut visit: impl FnMut(&[u8], FieldValue<'a>) -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn visit<E>(
+        &self,
+        mut visit: impl FnMut(&[u8], FieldValue<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
         match self.0 {
             Source::Json(text) => visit_json(text, visit),
             Source::Binary(mut rest) => {
                 while let Some((name, behind)) = take_short(rest) {
-                    let Some((value, behind)) = take_long(behind) else { break };
+                    let Some((value, behind)) = take_long(behind) else {
+                        break;
+                    };
                     rest = behind;
                     // Java reads an empty text as null.
                     if !value.is_empty() {
@@ -110,7 +117,10 @@ impl<'a> Fields<'a> {
                 }
                 Ok(())
             }
-            Source::Map(map) => map.0.iter().try_for_each(|(name, value)| visit(name.as_bytes(), FieldValue::Text(value))),
+            Source::Map(map) => map
+                .0
+                .iter()
+                .try_for_each(|(name, value)| visit(name.as_bytes(), FieldValue::Text(value))),
         }
     }
 
@@ -118,7 +128,10 @@ impl<'a> Fields<'a> {
     pub fn iter(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> + use<'a> {
         let mut entries = Vec::new();
         let _: Result<(), std::convert::Infallible> = self.visit(|name, value| {
-            entries.push((Cow::Owned(String::from_utf8_lossy(name).into_owned()), value.text()));
+            entries.push((
+                Cow::Owned(String::from_utf8_lossy(name).into_owned()),
+                value.text(),
+            ));
             Ok(())
         });
         entries.into_iter()
@@ -145,7 +158,10 @@ impl<'a> Fields<'a> {
     pub fn to_map(&self) -> FieldMap {
         let mut map = FieldMap::default();
         let _: Result<(), std::convert::Infallible> = self.visit(|name, value| {
-            map.insert(String::from_utf8_lossy(name).into_owned(), value.text().into_owned());
+            map.insert(
+                String::from_utf8_lossy(name).into_owned(),
+                value.text().into_owned(),
+            );
             Ok(())
         });
         map
@@ -168,7 +184,10 @@ fn visit_json<'a, E>(
     }
     let result = Scanner::new(text).object(|scanner, key, key_escaped| {
         let value = match scanner.value()? {
-            Value::Text { raw, escaped: false } => FieldValue::Text(raw),
+            Value::Text {
+                raw,
+                escaped: false,
+            } => FieldValue::Text(raw),
             Value::Text { raw, escaped: true } => FieldValue::Escaped(raw),
             Value::Literal(text) => FieldValue::Text(text),
             Value::Null => return Ok(()),
@@ -206,7 +225,9 @@ impl FieldMap {
 
     /// The value of one field.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter().find(|(candidate, _)| *candidate == name).map(|(_, value)| value)
+        self.iter()
+            .find(|(candidate, _)| *candidate == name)
+            .map(|(_, value)| value)
     }
 
     /// Sets one field, replacing an earlier value.
@@ -269,10 +290,18 @@ pub enum FieldError {
 }
 
 impl FieldError {
-    pub(crate) fn invalid(name: &'static str, expected: &'static str, value: FieldValue<'_>) -> Self {
+    pub(crate) fn invalid(
+        name: &'static str,
+        expected: &'static str,
+        value: FieldValue<'_>,
+    ) -> Self {
         const SHOWN_CHARACTERS_MAX: usize = 64;
         let value = value.text().chars().take(SHOWN_CHARACTERS_MAX).collect();
-        Self::Invalid { name, expected, value }
+        Self::Invalid {
+            name,
+            expected,
+            value,
+        }
     }
 }
 

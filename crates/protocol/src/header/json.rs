@@ -45,7 +45,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
 /// An integer that fits, in quotes or without; `null` counts as absent.
 fn integer(value: Value<'_>, name: &'static str) -> Result<i32, HeaderError> {
     let text = match value {
-        Value::Text { raw, escaped: false } => raw,
+        Value::Text {
+            raw,
+            escaped: false,
+        } => raw,
         Value::Literal(text) => text,
         Value::Null => return Ok(0),
         Value::Text { .. } => return Err(HeaderError::NotAnInteger(name)),

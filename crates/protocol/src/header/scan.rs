@@ -62,7 +62,11 @@ impl<'a> Scanner<'a> {
     }
 
     fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), JsonError> {
-        if self.take(byte) { Ok(()) } else { Err(self.error(what)) }
+        if self.take(byte) {
+            Ok(())
+        } else {
+            Err(self.error(what))
+        }
     }
 
     /// Only white space (and what C programs leave behind, a zero byte) may follow.
@@ -121,7 +125,12 @@ impl<'a> Scanner<'a> {
                 match &self.text[start..self.at] {
                     "null" => return Ok(Value::Null),
                     "true" | "false" => {}
-                    _ => return Err(JsonError { at: start, what: "an unknown word" }),
+                    _ => {
+                        return Err(JsonError {
+                            at: start,
+                            what: "an unknown word",
+                        });
+                    }
                 }
             }
             _ => return Err(self.error("expected a value")),
@@ -195,7 +204,11 @@ impl<'a> Scanner<'a> {
     }
 
     fn check_depth(&self, depth: usize) -> Result<(), JsonError> {
-        if depth > DEPTH_MAX { Err(self.error("too deeply nested")) } else { Ok(()) }
+        if depth > DEPTH_MAX {
+            Err(self.error("too deeply nested"))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -206,7 +219,8 @@ fn find_special(bytes: &[u8], mut at: usize) -> usize {
     let zero_bytes = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
     while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let word = u64::from_le_bytes(*chunk);
-        let hits = zero_bytes(word ^ (ONES * b'"' as u64)) | zero_bytes(word ^ (ONES * b'\\' as u64));
+        let hits =
+            zero_bytes(word ^ (ONES * b'"' as u64)) | zero_bytes(word ^ (ONES * b'\\' as u64));
         if hits != 0 {
             // The lowest set bit is exact; borrows can only disturb bytes above a true hit.
             return at + hits.trailing_zeros() as usize / 8;
@@ -224,7 +238,11 @@ fn find_special(bytes: &[u8], mut at: usize) -> usize {
 
 /// The text that a scanned string stands for.
 pub(crate) fn unescape(raw: &str, escaped: bool) -> Cow<'_, str> {
-    if escaped { Cow::Owned(unescape_owned(raw)) } else { Cow::Borrowed(raw) }
+    if escaped {
+        Cow::Owned(unescape_owned(raw))
+    } else {
+        Cow::Borrowed(raw)
+    }
 }
 
 fn unescape_owned(raw: &str) -> String {
@@ -268,10 +286,16 @@ fn unicode_escape(text: &str) -> (char, usize) {
     if (0xd800..0xdc00).contains(&first) {
         if let Some(second @ 0xdc00..0xe000) = unit(6) {
             let joined = 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00);
-            return (char::from_u32(joined).unwrap_or(char::REPLACEMENT_CHARACTER), 12);
+            return (
+                char::from_u32(joined).unwrap_or(char::REPLACEMENT_CHARACTER),
+                12,
+            );
         }
     }
-    (char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER), 6)
+    (
+        char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER),
+        6,
+    )
 }
 
 #[cfg(test)]
@@ -279,17 +303,36 @@ mod tests {
     use super::*;
 
     fn check_value(text: &str, want: Result<Value<'_>, &'static str>) {
-        assert_eq!(Scanner::new(text).value().map_err(|error| error.what), want, "{text}");
+        assert_eq!(
+            Scanner::new(text).value().map_err(|error| error.what),
+            want,
+            "{text}"
+        );
     }
 
     #[test]
     fn values_of_every_kind_are_taken() {
-        check_value(r#" "a" "#, Ok(Value::Text { raw: "a", escaped: false }));
-        check_value(r#""a\"b""#, Ok(Value::Text { raw: r#"a\"b"#, escaped: true }));
+        check_value(
+            r#" "a" "#,
+            Ok(Value::Text {
+                raw: "a",
+                escaped: false,
+            }),
+        );
+        check_value(
+            r#""a\"b""#,
+            Ok(Value::Text {
+                raw: r#"a\"b"#,
+                escaped: true,
+            }),
+        );
         check_value("-12.5e3,", Ok(Value::Literal("-12.5e3")));
         check_value("true}", Ok(Value::Literal("true")));
         check_value("null", Ok(Value::Null));
-        check_value(r#"{"a":[1,{"b":[]}],"c":{}} "#, Ok(Value::Literal(r#"{"a":[1,{"b":[]}],"c":{}}"#)));
+        check_value(
+            r#"{"a":[1,{"b":[]}],"c":{}} "#,
+            Ok(Value::Literal(r#"{"a":[1,{"b":[]}],"c":{}}"#)),
+        );
     }
 
     #[test]
