@@ -1,1 +1,34 @@
-//! Producer and consumers over remoting.
+//! Producer and consumers over remoting, for Apogee and for any other RocketMQ server.
+//!
+//! | type | what it does |
+//! |---|---|
+//! | [`Producer`] | sends: awaited, started and awaited later, one-way, batched, to a chosen queue |
+//! | [`PushConsumer`] | calls a listener for each message; several instances of a group share the queues |
+//! | [`LitePullConsumer`] | the caller polls; the group shares the queues, or the caller assigns them |
+//! | [`PullConsumer`] | the caller names queue and offset of every pull |
+//!
+//! Every type owns its connections and its heartbeat; dropping it without `shutdown` closes the connections, and the
+//! brokers notice by the closed sockets.
+
+mod assignment;
+mod broker_calls;
+mod compression;
+mod error;
+mod instance;
+mod lite_pull;
+mod message;
+mod offsets;
+mod process_queue;
+mod producer;
+mod pull;
+mod push;
+mod rebalance;
+mod route;
+
+pub use assignment::allocate_averagely;
+pub use error::{ConsumeError, Error, SendError};
+pub use lite_pull::{LitePullConsumer, LitePullConsumerBuilder};
+pub use message::{Message, MessageQueue, Received, SendReceipt, SendStatus};
+pub use producer::{Producer, ProducerBuilder};
+pub use pull::{PullConsumer, PullStatus, Pulled};
+pub use push::{ConsumeResult, MessageModel, PushConsumer, PushConsumerBuilder, StartFrom};

@@ -1,0 +1,420 @@
+//! One client towards a cluster: routes kept fresh, heartbeats sent, and the brokers' pushes taken.
+
+use std::collections::{BTreeSet, HashMap};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use protocol::body::{HeartbeatData, TopicRouteData};
+use protocol::code::{RequestCode, ResponseCode};
+use protocol::command::Command;
+use protocol::headers::{GetRouteInfoRequest, UnregisterClientRequest};
+use protocol::json;
+use remoting::{Client, ClientConfig, InboundHandler};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+use crate::error::Error;
+use crate::message::MessageQueue;
+use crate::route::{MASTER_ID, Route};
+
+/// How long one call may take unless said otherwise.
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often routes are asked again and heartbeats sent, as RocketMQ's clients do; brokers forget a client after 120 s.
+const MAINTENANCE_PERIOD: Duration = Duration::from_secs(30);
+
+/// The parts that producers and consumers share.
+pub(crate) struct Instance {
+    remoting: Client,
+    nameservers: Vec<String>,
+    client_id: String,
+    routes: RwLock<HashMap<String, Arc<Route>>>,
+    /// What the heartbeat says of this client.
+    identity: Mutex<HeartbeatData>,
+    rebalance: Arc<Notify>,
+    stopping: watch::Sender<bool>,
+    stopped: AtomicBool,
+    maintenance: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Pushes of the broker that concern a client of this crate: the group changed, so queues are shared anew.
+struct Pushes {
+    rebalance: Arc<Notify>,
+}
+
+impl InboundHandler for Pushes {
+    fn on_request(
+        &self,
+        addr: &str,
+        command: Command,
+    ) -> Pin<Box<dyn Future<Output = Option<Command>> + Send>> {
+        let code = RequestCode(command.code);
+        let answer = if code == RequestCode::NOTIFY_CONSUMER_IDS_CHANGED {
+            self.rebalance.notify_one();
+            None
+        } else if command.is_oneway() {
+            tracing::debug!(%code, addr, "a push that this client does not serve was dropped");
+            None
+        } else {
+            Some(Command::response(
+                ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
+                Some(format!(" request type {} not supported", command.code)),
+            ))
+        };
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+impl Instance {
+    /// Connects to nothing yet: the first route asked for does.
+    pub(crate) fn new(nameservers: &str) -> Result<Arc<Self>, Error> {
+        let nameservers = parse_addresses(nameservers)?;
+        let rebalance = Arc::new(Notify::new());
+        let pushes = Pushes {
+            rebalance: Arc::clone(&rebalance),
+        };
+        let client_id = new_client_id();
+        let identity = HeartbeatData {
+            client_id: client_id.clone(),
+            ..HeartbeatData::default()
+        };
+        Ok(Arc::new(Self {
+            remoting: Client::new(ClientConfig::default(), Arc::new(pushes)),
+            nameservers,
+            client_id,
+            routes: RwLock::default(),
+            identity: Mutex::new(identity),
+            rebalance,
+            stopping: watch::Sender::new(false),
+            stopped: AtomicBool::new(false),
+            maintenance: Mutex::new(None),
+        }))
+    }
+
+    /// Starts the periodic work. The task holds a weak reference: an instance dropped without shutdown ends it.
+    pub(crate) fn start(self: &Arc<Self>) {
+        let weak = Arc::downgrade(self);
+        let mut stopping = self.stopping.subscribe();
+        let task = tokio::spawn(async move {
+            let mut period = tokio::time::interval(MAINTENANCE_PERIOD);
+            period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            period.tick().await;
+            loop {
+                tokio::select! {
+                    _ = stopping.changed() => return,
+                    _ = period.tick() => {}
+                }
+                let Some(instance) = weak.upgrade() else { return };
+                instance.refresh_routes().await;
+                instance.heartbeat().await;
+            }
+        });
+        *self.maintenance.lock().expect("no holder panics") = Some(task);
+    }
+
+    /// Tells every broker that this client goes, and closes the connections. A second call does nothing.
+    pub(crate) async fn shutdown(&self) {
+        if self.stopped.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.stopping.send_replace(true);
+        let task = self.maintenance.lock().expect("no holder panics").take();
+        if let Some(task) = task {
+            task.abort();
+        }
+        let identity = self.identity.lock().expect("no holder panics").clone();
+        let producers = identity.producer_data_set.iter().map(|p| (Some(p.group_name.clone()), None));
+        let consumers = identity.consumer_data_set.iter().map(|c| (None, Some(c.group_name.clone())));
+        let groups: Vec<_> = producers.chain(consumers).collect();
+        for addr in self.broker_addresses() {
+            for (producer_group, consumer_group) in groups.clone() {
+                let header = UnregisterClientRequest {
+                    client_id: self.client_id.clone(),
+                    producer_group,
+                    consumer_group,
+                };
+                let request = Command::request(RequestCode::UNREGISTER_CLIENT, &header);
+                if let Err(error) = self.call(&addr, request, CALL_TIMEOUT).await {
+                    tracing::debug!(addr, %error, "a broker was not told that this client goes");
+                }
+            }
+        }
+        self.remoting.shutdown();
+    }
+
+    pub(crate) fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    /// Woken when a broker says that the group's members changed.
+    pub(crate) fn rebalance_signal(&self) -> &Arc<Notify> {
+        &self.rebalance
+    }
+
+    /// Changes what the heartbeat says.
+    pub(crate) fn identify(&self, change: impl FnOnce(&mut HeartbeatData)) {
+        change(&mut self.identity.lock().expect("no holder panics"));
+    }
+
+    /// Calls a server and returns its answer when that says success.
+    pub(crate) async fn call(
+        &self,
+        addr: &str,
+        request: Command,
+        timeout: Duration,
+    ) -> Result<Command, Error> {
+        let response = self.remoting.call(addr, request, timeout).await?;
+        if response.response_code() == ResponseCode::SUCCESS {
+            Ok(response)
+        } else {
+            Err(refused(addr, response))
+        }
+    }
+
+    /// Calls a server and returns whatever it answers.
+    pub(crate) async fn call_any(
+        &self,
+        addr: &str,
+        request: Command,
+        timeout: Duration,
+    ) -> Result<Command, Error> {
+        Ok(self.remoting.call(addr, request, timeout).await?)
+    }
+
+    /// Sends without an answer.
+    pub(crate) async fn send_oneway(&self, addr: &str, request: Command) -> Result<(), Error> {
+        Ok(self.remoting.send_oneway(addr, request).await?)
+    }
+
+    /// The topic's route, from the cache or from a name server.
+    pub(crate) async fn route(&self, topic: &str) -> Result<Arc<Route>, Error> {
+        if let Some(route) = self.cached_route(topic) {
+            return Ok(route);
+        }
+        self.fetch_route(topic).await
+    }
+
+    /// The route that messages to `topic` take when nobody created it: that of the template topic, renamed, whose
+    /// brokers create the topic at the first message.
+    pub(crate) async fn route_or_template(
+        &self,
+        topic: &str,
+        template: &str,
+        queues_max: i32,
+    ) -> Result<Arc<Route>, Error> {
+        let missing = match self.route(topic).await {
+            Err(missing @ Error::NoRoute { .. }) => missing,
+            other => return other,
+        };
+        let Ok(route) = self.fetch_route_data(template).await else {
+            return Err(missing);
+        };
+        let mut data = route;
+        for queues in &mut data.queue_datas {
+            queues.read_queue_nums = queues.read_queue_nums.min(queues_max);
+            queues.write_queue_nums = queues.write_queue_nums.min(queues_max);
+        }
+        // Kept out of the cache: the next send asks for the topic's own route, which exists by then.
+        let route = Arc::new(Route::new(topic, &data));
+        self.know_brokers(&route);
+        Ok(route)
+    }
+
+    pub(crate) fn cached_route(&self, topic: &str) -> Option<Arc<Route>> {
+        self.routes.read().expect("no holder panics").get(topic).cloned()
+    }
+
+    /// Asks the name servers in turn, and says to new brokers at once who this client is.
+    pub(crate) async fn fetch_route(&self, topic: &str) -> Result<Arc<Route>, Error> {
+        let data = self.fetch_route_data(topic).await?;
+        let route = Arc::new(Route::new(topic, &data));
+        let before = self.broker_addresses();
+        let old = self
+            .routes
+            .write()
+            .expect("no holder panics")
+            .insert(topic.to_owned(), Arc::clone(&route));
+        if old.as_ref() != Some(&route) {
+            tracing::debug!(topic, queues = route.readable.len(), "route changed");
+        }
+        for addr in self.broker_addresses().difference(&before) {
+            self.heartbeat_one(addr).await;
+        }
+        Ok(route)
+    }
+
+    async fn fetch_route_data(&self, topic: &str) -> Result<TopicRouteData, Error> {
+        let header = GetRouteInfoRequest {
+            topic: topic.to_owned(),
+            accept_standard_json_only: Some(true),
+            ..GetRouteInfoRequest::default()
+        };
+        let mut last = None;
+        for addr in &self.nameservers {
+            let request = Command::request(RequestCode::GET_ROUTEINFO_BY_TOPIC, &header);
+            match self.call(addr, request, CALL_TIMEOUT).await {
+                Ok(response) => {
+                    return serde_json::from_slice(&json::normalize(&response.body)).map_err(|e| {
+                        Error::Malformed {
+                            addr: addr.clone(),
+                            reason: format!("route of {topic}: {e}"),
+                        }
+                    });
+                }
+                Err(Error::Refused { code, .. }) if code == ResponseCode::TOPIC_NOT_EXIST => {
+                    last = Some(Error::NoRoute {
+                        topic: topic.to_owned(),
+                        nameservers: self.nameservers.join(";"),
+                    });
+                }
+                Err(error) => last = last.or(Some(error)),
+            }
+        }
+        Err(last.expect("there is at least one name server"))
+    }
+
+    /// The address of a broker by name. With `any`, a slave stands in when `id` is not there.
+    pub(crate) fn broker_address(
+        &self,
+        broker_name: &str,
+        id: i64,
+        any: bool,
+    ) -> Result<String, Error> {
+        self.routes
+            .read()
+            .expect("no holder panics")
+            .values()
+            .find_map(|route| route.address(broker_name, id, any).map(str::to_owned))
+            .ok_or_else(|| Error::UnknownBroker(broker_name.to_owned()))
+    }
+
+    /// The master's address of the broker that holds `queue`.
+    pub(crate) fn master_of(&self, queue: &MessageQueue) -> Result<String, Error> {
+        self.broker_address(&queue.broker_name, MASTER_ID, false)
+    }
+
+    /// Says to every broker who this client is. Failures are the next heartbeat's business.
+    pub(crate) async fn heartbeat(&self) {
+        for addr in self.broker_addresses() {
+            self.heartbeat_one(&addr).await;
+        }
+    }
+
+    async fn heartbeat_one(&self, addr: &str) {
+        let identity = self.identity.lock().expect("no holder panics").clone();
+        if identity.producer_data_set.is_empty() && identity.consumer_data_set.is_empty() {
+            return;
+        }
+        let body = serde_json::to_vec(&identity).expect("a heartbeat is plain data");
+        let request = Command::request(RequestCode::HEART_BEAT, &()).with_body(body);
+        if let Err(error) = self.call(addr, request, CALL_TIMEOUT).await {
+            tracing::warn!(addr, %error, "heartbeat not taken");
+        }
+    }
+
+    async fn refresh_routes(&self) {
+        let topics: Vec<String> = {
+            let routes = self.routes.read().expect("no holder panics");
+            routes.keys().filter(|topic| !topic.is_empty()).cloned().collect()
+        };
+        for topic in topics {
+            if let Err(error) = self.fetch_route(&topic).await {
+                tracing::debug!(topic, %error, "route not refreshed, the old one stays");
+            }
+        }
+    }
+
+    /// Remembers the brokers of a route that is not any topic's own, under the empty name, which no topic has.
+    fn know_brokers(&self, route: &Arc<Route>) {
+        let only_brokers = Route {
+            brokers: route.brokers.clone(),
+            ..Route::default()
+        };
+        self.routes
+            .write()
+            .expect("no holder panics")
+            .insert(String::new(), Arc::new(only_brokers));
+    }
+
+    fn broker_addresses(&self) -> BTreeSet<String> {
+        let routes = self.routes.read().expect("no holder panics");
+        routes
+            .values()
+            .flat_map(|route| route.brokers.values())
+            .flat_map(|addresses| addresses.values().cloned())
+            .collect()
+    }
+}
+
+pub(crate) fn refused(addr: &str, response: Command) -> Error {
+    Error::Refused {
+        addr: addr.to_owned(),
+        code: response.response_code(),
+        remark: response.remark.unwrap_or_default(),
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_millis() as i64)
+}
+
+fn parse_addresses(list: &str) -> Result<Vec<String>, Error> {
+    let addresses: Vec<String> = list
+        .split(';')
+        .map(str::trim)
+        .filter(|addr| !addr.is_empty())
+        .map(str::to_owned)
+        .collect();
+    if let Some(bad) = addresses.iter().find(|addr| !addr.contains(':')) {
+        return Err(Error::Invalid(format!(
+            "name server {bad:?} lacks a port; write host:port, several separated by ';'"
+        )));
+    }
+    if addresses.is_empty() {
+        return Err(Error::Invalid("no name server is given".to_owned()));
+    }
+    Ok(addresses)
+}
+
+/// Unique among the members of a group: host, process, and a count and time within the process.
+fn new_client_id() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let nanos = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_nanos() % 1_000_000_000_000);
+    format!("{}@{}#{nanos}#{count}", local_ip(), std::process::id())
+}
+
+/// The address that traffic to elsewhere would leave from; nothing is sent to find it out.
+fn local_ip() -> std::net::IpAddr {
+    std::net::UdpSocket::bind("0.0.0.0:0")
+        .and_then(|socket| {
+            socket.connect("192.0.2.1:9")?;
+            socket.local_addr()
+        })
+        .map_or(std::net::IpAddr::from([127, 0, 0, 1]), |addr| addr.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_servers_are_separated_by_semicolons() {
+        assert_eq!(parse_addresses("a:1; b:2;").unwrap(), ["a:1", "b:2"]);
+        assert!(parse_addresses("a").is_err());
+        assert!(parse_addresses(";").is_err());
+    }
+
+    #[test]
+    fn client_ids_differ_within_a_process() {
+        assert_ne!(new_client_id(), new_client_id());
+    }
+}

@@ -1,0 +1,82 @@
+//! Which messages of a queue were pulled and are not consumed yet, and how far the group may commit.
+
+use std::collections::BTreeMap;
+
+/// Messages of one queue between pull and consumption.
+///
+/// `commit_offset() ≤ next`, and everything below it was consumed.
+#[derive(Debug, Default)]
+pub(crate) struct ProcessQueue {
+    /// Body bytes by queue offset.
+    pending: BTreeMap<i64, usize>,
+    pending_bytes: usize,
+    /// The offset that the next pull asks for.
+    next: i64,
+}
+
+impl ProcessQueue {
+    pub(crate) fn new(next: i64) -> Self {
+        Self {
+            next,
+            ..Self::default()
+        }
+    }
+
+    /// Takes pulled messages (offset, body bytes) and where the broker says the next pull begins.
+    pub(crate) fn add(&mut self, messages: impl Iterator<Item = (i64, usize)>, next: i64) {
+        for (offset, bytes) in messages {
+            if self.pending.insert(offset, bytes).is_none() {
+                self.pending_bytes += bytes;
+            }
+        }
+        self.next = next;
+    }
+
+    /// A message was consumed.
+    pub(crate) fn done(&mut self, offset: i64) {
+        if let Some(bytes) = self.pending.remove(&offset) {
+            self.pending_bytes -= bytes;
+        }
+    }
+
+    /// Everything below was consumed: the oldest pending message, or the end when there is none.
+    pub(crate) fn commit_offset(&self) -> i64 {
+        self.pending.keys().next().copied().unwrap_or(self.next)
+    }
+
+    pub(crate) fn next(&self) -> i64 {
+        self.next
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.pending_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_holds_the_commit_back() {
+        let mut queue = ProcessQueue::new(5);
+        queue.add([(5, 10), (6, 10), (7, 10)].into_iter(), 8);
+        queue.done(6);
+        queue.done(7);
+        assert_eq!(queue.commit_offset(), 5);
+        assert_eq!((queue.count(), queue.bytes()), (1, 10));
+        queue.done(5);
+        assert_eq!(queue.commit_offset(), 8);
+    }
+
+    #[test]
+    fn filtered_messages_move_the_commit_on() {
+        let mut queue = ProcessQueue::new(0);
+        queue.add(std::iter::empty(), 100);
+        assert_eq!(queue.commit_offset(), 100);
+    }
+}

@@ -1,0 +1,398 @@
+//! Sends messages, and tries another broker when one does not take them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use protocol::batch;
+use protocol::body::ProducerData;
+use protocol::code::{RequestCode, ResponseCode};
+use protocol::command::Command;
+use protocol::headers::{SendMessageRequestV2, SendMessageResponse};
+use protocol::message_id::UniqueIds;
+use protocol::sysflag;
+use protocol::topic;
+use tokio::task::JoinHandle;
+
+use crate::compression;
+use crate::error::{Error, SendError};
+use crate::instance::{Instance, now_ms, refused};
+use crate::message::{Message, MessageQueue, SendReceipt, SendStatus};
+
+/// Bodies from here on are compressed, as RocketMQ's clients do.
+const COMPRESS_FROM_BYTES: usize = 4096;
+/// Queues that an auto-created topic gets at most.
+const DEFAULT_TOPIC_QUEUES: i32 = 4;
+
+/// Settings of a [`Producer`], each with RocketMQ's default.
+#[derive(Clone, Debug)]
+pub struct ProducerBuilder {
+    group: String,
+    nameservers: String,
+    send_timeout: Duration,
+    retries: u32,
+    compress_from_bytes: usize,
+}
+
+/// Sends messages. Cheap to share: every method takes `&self`.
+pub struct Producer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: ProducerBuilder,
+    instance: Arc<Instance>,
+    unique_ids: UniqueIds,
+    /// Walks over the queues, so that messages spread evenly.
+    turn: AtomicUsize,
+}
+
+impl ProducerBuilder {
+    /// How long one attempt may take. Default 3 s.
+    #[must_use]
+    pub fn send_timeout(mut self, timeout: Duration) -> Self {
+        self.send_timeout = timeout;
+        self
+    }
+
+    /// Attempts after the first, on another broker where there is one. Default 2.
+    #[must_use]
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// Bodies of at least this many bytes are compressed. Default 4096; `usize::MAX` switches it off.
+    #[must_use]
+    pub fn compress_from_bytes(mut self, bytes: usize) -> Self {
+        self.compress_from_bytes = bytes;
+        self
+    }
+
+    /// Starts the producer. Servers are reached at the first send.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the name server list cannot be used.
+    pub fn start(self) -> Result<Producer, Error> {
+        let instance = Instance::new(&self.nameservers)?;
+        instance.identify(|identity| {
+            identity.producer_data_set.push(ProducerData {
+                group_name: self.group.clone(),
+            });
+        });
+        instance.start();
+        let unique_ids = UniqueIds::new(std::net::Ipv4Addr::LOCALHOST.into(), std::process::id(), now_ms());
+        Ok(Producer {
+            shared: Arc::new(Shared {
+                settings: self,
+                instance,
+                unique_ids,
+                turn: AtomicUsize::new(0),
+            }),
+        })
+    }
+}
+
+impl Producer {
+    /// A producer of `group`; `nameservers` is `host:port`, several separated by `;`.
+    pub fn builder(group: impl Into<String>, nameservers: impl Into<String>) -> ProducerBuilder {
+        ProducerBuilder {
+            group: group.into(),
+            nameservers: nameservers.into(),
+            send_timeout: Duration::from_secs(3),
+            retries: 2,
+            compress_from_bytes: COMPRESS_FROM_BYTES,
+        }
+    }
+
+    /// Sends, and waits until the broker has stored the message as its configuration promises.
+    ///
+    /// # Errors
+    /// [`SendError`] after all attempts. The message may still have been stored when the last failure is a timeout.
+    pub async fn send(&self, message: Message) -> Result<SendReceipt, SendError> {
+        self.shared.send_with_retries(&message).await
+    }
+
+    /// Starts a send and returns at once; the handle yields what [`send`](Self::send) would.
+    pub fn start_send(&self, message: Message) -> JoinHandle<Result<SendReceipt, SendError>> {
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move { shared.send_with_retries(&message).await })
+    }
+
+    /// Sends without asking for an answer: quick, and lost without notice when the broker does not take it.
+    ///
+    /// # Errors
+    /// When there is no route or no connection.
+    pub async fn send_oneway(&self, message: Message) -> Result<(), Error> {
+        let shared = &self.shared;
+        let queues = shared.writable(message.topic()).await?;
+        let queue = shared.pick(&queues, None).clone();
+        let addr = shared.instance.master_of(&queue)?;
+        let (mut request, _) = shared.request(&message, &queue);
+        request.mark_oneway();
+        shared.instance.send_oneway(&addr, request).await
+    }
+
+    /// Sends to the queue that `choose` picks: messages that must stay in order go to one queue.
+    ///
+    /// `choose` gets the number of queues and returns an index below it. No other queue is tried.
+    ///
+    /// # Errors
+    /// [`SendError`] of the only attempt.
+    pub async fn send_selected(
+        &self,
+        message: Message,
+        choose: impl FnOnce(usize) -> usize,
+    ) -> Result<SendReceipt, SendError> {
+        let shared = &self.shared;
+        let attempt = async {
+            let queues = shared.writable(message.topic()).await?;
+            let index = choose(queues.len());
+            let queue = queues.get(index).ok_or_else(|| {
+                Error::Invalid(format!("queue {index} was chosen of {} queues", queues.len()))
+            })?;
+            shared.attempt(&message, queue).await
+        };
+        attempt.await.map_err(|last| SendError {
+            topic: message.topic().to_owned(),
+            attempts: 1,
+            last,
+        })
+    }
+
+    /// Sends messages of one topic in one request; they get consecutive offsets of one queue.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing or everything was stored.
+    pub async fn send_batch(&self, messages: &[Message]) -> Result<SendReceipt, SendError> {
+        let topic = messages.first().map_or("", Message::topic).to_owned();
+        let last = match self.shared.send_batch(messages, &topic).await {
+            Ok(receipt) => return Ok(receipt),
+            Err(error) => error,
+        };
+        Err(SendError {
+            topic,
+            attempts: 1,
+            last,
+        })
+    }
+
+    /// The queues that messages of `topic` go to, sorted by broker and index.
+    ///
+    /// # Errors
+    /// When there is no route or nothing to write to.
+    pub async fn queues(&self, topic: &str) -> Result<Vec<MessageQueue>, Error> {
+        self.shared.writable(topic).await
+    }
+
+    /// Unregisters from the brokers and closes the connections.
+    pub async fn shutdown(&self) {
+        self.shared.instance.shutdown().await;
+    }
+}
+
+impl Shared {
+    async fn send_with_retries(&self, message: &Message) -> Result<SendReceipt, SendError> {
+        let attempts = self.settings.retries + 1;
+        let mut failed = None;
+        let mut attempt = 1;
+        loop {
+            let last = match self.send_once(message, &mut failed).await {
+                Ok(receipt) => return Ok(receipt),
+                Err(error) => error,
+            };
+            if attempt == attempts || !is_worth_another_attempt(&last) {
+                return Err(SendError {
+                    topic: message.topic().to_owned(),
+                    attempts: attempt,
+                    last,
+                });
+            }
+            tracing::debug!(topic = message.topic(), attempt, error = %last, "send failed, trying again");
+            attempt += 1;
+        }
+    }
+
+    /// One attempt, away from the broker that failed before.
+    async fn send_once(
+        &self,
+        message: &Message,
+        failed: &mut Option<String>,
+    ) -> Result<SendReceipt, Error> {
+        let queues = self.writable(message.topic()).await?;
+        let queue = self.pick(&queues, failed.as_deref());
+        let result = self.attempt(message, queue).await;
+        if let Err(error) = &result {
+            *failed = Some(queue.broker_name.clone());
+            if error.refusal() == Some(ResponseCode::TOPIC_NOT_EXIST) || error.refusal().is_none() {
+                // The broker lost the topic or died: the name server may know better than the cache.
+                drop(self.instance.fetch_route(message.topic()).await);
+            }
+        }
+        result
+    }
+
+    async fn attempt(&self, message: &Message, queue: &MessageQueue) -> Result<SendReceipt, Error> {
+        let (request, message_id) = self.request(message, queue);
+        self.exchange(queue, request, message_id).await
+    }
+
+    async fn exchange(
+        &self,
+        queue: &MessageQueue,
+        request: Command,
+        message_id: String,
+    ) -> Result<SendReceipt, Error> {
+        let addr = self.instance.master_of(queue)?;
+        let timeout = self.settings.send_timeout;
+        let response = self.instance.call_any(&addr, request, timeout).await?;
+        let status = match response.response_code() {
+            ResponseCode::SUCCESS => SendStatus::SendOk,
+            ResponseCode::FLUSH_DISK_TIMEOUT => SendStatus::FlushDiskTimeout,
+            ResponseCode::FLUSH_SLAVE_TIMEOUT => SendStatus::FlushSlaveTimeout,
+            ResponseCode::SLAVE_NOT_AVAILABLE => SendStatus::SlaveNotAvailable,
+            _ => return Err(refused(&addr, response)),
+        };
+        let header: SendMessageResponse = response.header().map_err(|e| Error::Malformed {
+            addr,
+            reason: e.to_string(),
+        })?;
+        if self.instance.cached_route(&queue.topic).is_none() {
+            // The topic was created by this very message.
+            drop(self.instance.fetch_route(&queue.topic).await);
+        }
+        Ok(SendReceipt {
+            status,
+            message_id,
+            offset_message_id: header.msg_id,
+            queue: MessageQueue {
+                queue_id: header.queue_id,
+                ..queue.clone()
+            },
+            queue_offset: header.queue_offset,
+        })
+    }
+
+    async fn send_batch(&self, messages: &[Message], topic: &str) -> Result<SendReceipt, Error> {
+        if messages.is_empty() {
+            return Err(Error::Invalid("a batch needs at least one message".to_owned()));
+        }
+        if let Some(other) = messages.iter().find(|message| message.topic() != topic) {
+            let reason = format!("a batch has one topic: {topic} and {} differ", other.topic());
+            return Err(Error::Invalid(reason));
+        }
+        let queues = self.writable(topic).await?;
+        let queue = self.pick(&queues, None).clone();
+        let mut body = BytesMut::new();
+        let mut ids = Vec::with_capacity(messages.len());
+        for message in messages {
+            let id = self.unique_ids.next(now_ms());
+            let properties = message.encode_properties(&id);
+            let item = batch::Item {
+                flag: message.flag_value(),
+                body: message.body(),
+                properties: &properties,
+            };
+            batch::push(&mut body, &item);
+            ids.push(id);
+        }
+        let header = SendMessageRequestV2 {
+            batch: Some(true),
+            ..self.header(&queue, 0, 0, String::new())
+        };
+        let request = Command::request(RequestCode::SEND_BATCH_MESSAGE, &header).with_body(body.freeze());
+        self.exchange(&queue, request, ids.join(",")).await
+    }
+
+    fn request(&self, message: &Message, queue: &MessageQueue) -> (Command, String) {
+        let message_id = self.unique_ids.next(now_ms());
+        let (body, sys_flag) = self.pack(message.body());
+        let properties = message.encode_properties(&message_id);
+        let header = self.header(queue, sys_flag, message.flag_value(), properties);
+        let request = Command::request(RequestCode::SEND_MESSAGE_V2, &header).with_body(body);
+        (request, message_id)
+    }
+
+    fn header(
+        &self,
+        queue: &MessageQueue,
+        sys_flag: i32,
+        flag: i32,
+        properties: String,
+    ) -> SendMessageRequestV2<'static> {
+        SendMessageRequestV2 {
+            producer_group: self.settings.group.clone().into(),
+            topic: queue.topic.clone().into(),
+            default_topic: topic::AUTO_CREATE.into(),
+            default_topic_queue_nums: DEFAULT_TOPIC_QUEUES,
+            queue_id: queue.queue_id,
+            sys_flag,
+            born_timestamp: now_ms(),
+            flag,
+            properties: Some(properties.into()),
+            reconsume_times: Some(0),
+            unit_mode: Some(false),
+            max_reconsume_times: None,
+            batch: Some(false),
+            broker_name: Some(queue.broker_name.clone().into()),
+        }
+    }
+
+    fn pack(&self, body: &Bytes) -> (Bytes, i32) {
+        if body.len() < self.settings.compress_from_bytes {
+            return (body.clone(), 0);
+        }
+        let packed = compression::compress(body);
+        if packed.len() < body.len() {
+            (packed, sysflag::COMPRESSED | sysflag::Compression::Zlib.bits())
+        } else {
+            (body.clone(), 0)
+        }
+    }
+
+    async fn writable(&self, topic: &str) -> Result<Vec<MessageQueue>, Error> {
+        let route = self
+            .instance
+            .route_or_template(topic, topic::AUTO_CREATE, DEFAULT_TOPIC_QUEUES)
+            .await?;
+        if route.writable.is_empty() {
+            return Err(Error::NoQueue {
+                topic: topic.to_owned(),
+                wanted: "written",
+            });
+        }
+        Ok(route.writable.clone())
+    }
+
+    /// The next queue in turn, on another broker than `avoid` when there is one.
+    fn pick<'q>(&self, queues: &'q [MessageQueue], avoid: Option<&str>) -> &'q MessageQueue {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let brokers: HashSet<&str> = queues.iter().map(|q| q.broker_name.as_str()).collect();
+        let avoid = avoid.filter(|name| brokers.len() > 1 && brokers.contains(name));
+        (0..queues.len())
+            .map(|step| &queues[(turn + step) % queues.len()])
+            .find(|queue| avoid != Some(queue.broker_name.as_str()))
+            .expect("a broker other than the avoided one has a queue")
+    }
+}
+
+/// Whether another broker, or the same a moment later, may take what one did not.
+fn is_worth_another_attempt(error: &Error) -> bool {
+    match error {
+        Error::Call(_) | Error::UnknownBroker(_) => true,
+        Error::Refused { code, .. } => matches!(
+            *code,
+            ResponseCode::TOPIC_NOT_EXIST
+                | ResponseCode::SERVICE_NOT_AVAILABLE
+                | ResponseCode::SYSTEM_ERROR
+                | ResponseCode::SYSTEM_BUSY
+                | ResponseCode::NO_PERMISSION
+                | ResponseCode::NO_BUYER_ID
+                | ResponseCode::NOT_IN_CURRENT_UNIT
+                | ResponseCode::GO_AWAY
+        ),
+        _ => false,
+    }
+}

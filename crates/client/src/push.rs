@@ -1,0 +1,719 @@
+//! The consumer that calls a listener for each message.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::broker_calls::{PullCall, PullFound, SUSPEND};
+use crate::error::{ConsumeError, Error};
+use crate::instance::Instance;
+use crate::message::{MessageQueue, Received};
+use crate::offsets::{Home, Offsets};
+use crate::process_queue::ProcessQueue;
+use crate::rebalance::{self, Subscription};
+
+/// Messages pulled and not consumed, a queue: pulling pauses above it.
+const PENDING_MESSAGES_MAX: usize = 1000;
+/// Bytes pulled and not consumed, a queue: pulling pauses above it.
+const PENDING_BYTES_MAX: usize = 100 << 20;
+/// Messages that one pull asks for.
+const PULL_BATCH: i32 = 32;
+/// How often offsets are committed.
+const COMMIT_PERIOD: Duration = Duration::from_secs(5);
+/// Pause after a pull that failed.
+const PULL_FAILED_PAUSE: Duration = Duration::from_secs(3);
+/// Pause before a message that nobody took back is consumed again here.
+const CONSUME_AGAIN_PAUSE: Duration = Duration::from_secs(5);
+/// Pause of an orderly queue whose listener asked for one.
+const SUSPEND_QUEUE_PAUSE: Duration = Duration::from_secs(1);
+/// A queue lock is trusted for this long after it was granted; brokers keep it for 60 s.
+const LOCK_TRUSTED: Duration = Duration::from_secs(30);
+/// How long a queue that goes to another member may take to finish its running listeners.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a listener says of the messages that it got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsumeResult {
+    /// Consumed.
+    Success,
+    /// Not consumed: deliver again later. An orderly queue stays where it is and pauses.
+    Later,
+}
+
+/// Whether members of a group share the messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageModel {
+    /// Each message goes to one member.
+    Clustering,
+    /// Each message goes to every member.
+    Broadcasting,
+}
+
+/// Where a group begins in a queue that it never consumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartFrom {
+    /// With messages that arrive from then on.
+    Newest,
+    /// With the oldest that is kept.
+    Oldest,
+    /// With the first stored at this time (ms since 1970) or later.
+    Timestamp(i64),
+}
+
+type Listener =
+    Arc<dyn Fn(Vec<Received>) -> Pin<Box<dyn Future<Output = ConsumeResult> + Send>> + Send + Sync>;
+
+/// Settings of a [`PushConsumer`].
+#[derive(Clone)]
+pub struct PushConsumerBuilder {
+    group: String,
+    nameservers: String,
+    subscriptions: Vec<(String, String)>,
+    model: MessageModel,
+    start: StartFrom,
+    listener: Option<Listener>,
+    orderly: bool,
+    concurrency: usize,
+    batch: usize,
+    offset_file: Option<PathBuf>,
+}
+
+/// Calls a listener for each message of the subscribed topics.
+///
+/// Delivery is at least once: a message is committed after its listener said success, and delivered again when the
+/// process dies before.
+pub struct PushConsumer {
+    core: Arc<Core>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+struct Core {
+    settings: PushConsumerBuilder,
+    listener: Listener,
+    subscriptions: BTreeMap<String, Subscription>,
+    instance: Arc<Instance>,
+    offsets: Offsets,
+    /// Bounds the listeners that run at once.
+    workers: Arc<Semaphore>,
+    assigned: Mutex<HashMap<MessageQueue, Assigned>>,
+    stopping: watch::Sender<bool>,
+}
+
+/// A queue that this member consumes.
+struct Assigned {
+    stop: watch::Sender<bool>,
+    /// Until when an orderly queue's lock is trusted, in ms since the consumer started; negative when it is not held.
+    lock: Arc<Lock>,
+    task: JoinHandle<()>,
+}
+
+struct Lock {
+    origin: Instant,
+    until_ms: AtomicI64,
+    granted: Notify,
+}
+
+impl Lock {
+    fn grant(&self) {
+        let until = self.origin.elapsed() + LOCK_TRUSTED;
+        self.until_ms.store(until.as_millis() as i64, Ordering::Release);
+        self.granted.notify_one();
+    }
+
+    fn lose(&self) {
+        self.until_ms.store(-1, Ordering::Release);
+    }
+
+    fn is_held(&self) -> bool {
+        (self.origin.elapsed().as_millis() as i64) < self.until_ms.load(Ordering::Acquire)
+    }
+}
+
+impl PushConsumerBuilder {
+    /// Adds a topic; `expression` is `*` or tags joined by `||`.
+    #[must_use]
+    pub fn subscribe(mut self, topic: impl Into<String>, expression: impl Into<String>) -> Self {
+        self.subscriptions.push((topic.into(), expression.into()));
+        self
+    }
+
+    /// Every member gets every message. Offsets are kept in `offset_file`, or die with the process.
+    #[must_use]
+    pub fn broadcasting(mut self, offset_file: Option<PathBuf>) -> Self {
+        self.model = MessageModel::Broadcasting;
+        self.offset_file = offset_file;
+        self
+    }
+
+    /// Where to begin in a queue that the group never consumed. Default: with new messages.
+    #[must_use]
+    pub fn start_from(mut self, start: StartFrom) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Listeners that run at once, over all queues. Default 20.
+    #[must_use]
+    pub fn concurrency(mut self, listeners: usize) -> Self {
+        self.concurrency = listeners.max(1);
+        self
+    }
+
+    /// Messages that a listener gets at once. Default 1.
+    #[must_use]
+    pub fn batch(mut self, messages: usize) -> Self {
+        self.batch = messages.max(1);
+        self
+    }
+
+    /// Calls `listener` concurrently, in no order.
+    #[must_use]
+    pub fn concurrently<F, R>(mut self, listener: F) -> Self
+    where
+        F: Fn(Vec<Received>) -> R + Send + Sync + 'static,
+        R: Future<Output = ConsumeResult> + Send + 'static,
+    {
+        self.listener = Some(Arc::new(move |messages| Box::pin(listener(messages))));
+        self.orderly = false;
+        self
+    }
+
+    /// Calls `listener` for one message batch of a queue after the other, in order, on one member at a time.
+    #[must_use]
+    pub fn orderly<F, R>(self, listener: F) -> Self
+    where
+        F: Fn(Vec<Received>) -> R + Send + Sync + 'static,
+        R: Future<Output = ConsumeResult> + Send + 'static,
+    {
+        let mut this = self.concurrently(listener);
+        this.orderly = true;
+        this
+    }
+
+    /// Joins the group and begins to consume.
+    ///
+    /// # Errors
+    /// When the settings lack something, or no name server knows a subscribed topic.
+    pub async fn start(self) -> Result<PushConsumer, ConsumeError> {
+        let missing = |reason: &str| ConsumeError::Configuration {
+            group: self.group.clone(),
+            reason: reason.to_owned(),
+        };
+        let listener = self.listener.clone().ok_or_else(|| missing("it has no listener"))?;
+        if self.subscriptions.is_empty() {
+            return Err(missing("it subscribes to no topic"));
+        }
+        let instance = Instance::new(&self.nameservers)?;
+        let core = Arc::new(Core::new(self, listener, instance)?);
+        core.announce().await?;
+        core.instance.start();
+        let tasks = vec![
+            tokio::spawn(Arc::clone(&core).rebalance_loop()),
+            tokio::spawn(Arc::clone(&core).commit_loop()),
+        ];
+        Ok(PushConsumer { core, tasks })
+    }
+}
+
+impl PushConsumer {
+    /// A consumer of `group`; `nameservers` is `host:port`, several separated by `;`.
+    pub fn builder(group: impl Into<String>, nameservers: impl Into<String>) -> PushConsumerBuilder {
+        PushConsumerBuilder {
+            group: group.into(),
+            nameservers: nameservers.into(),
+            subscriptions: Vec::new(),
+            model: MessageModel::Clustering,
+            start: StartFrom::Newest,
+            listener: None,
+            orderly: false,
+            concurrency: 20,
+            batch: 1,
+            offset_file: None,
+        }
+    }
+
+    /// The queues that this member consumes now.
+    pub fn assigned(&self) -> Vec<MessageQueue> {
+        let assigned = self.core.assigned.lock().expect("no holder panics");
+        let mut queues: Vec<_> = assigned.keys().cloned().collect();
+        queues.sort();
+        queues
+    }
+
+    /// Finishes the running listeners, commits, and leaves the group.
+    pub async fn shutdown(self) {
+        self.core.stopping.send_replace(true);
+        for task in self.tasks {
+            drop(task.await);
+        }
+        let all = self.assigned_now();
+        self.core.release(all).await;
+        self.core.offsets.persist().await;
+        self.core.instance.shutdown().await;
+    }
+
+    fn assigned_now(&self) -> Vec<(MessageQueue, Assigned)> {
+        let mut assigned = self.core.assigned.lock().expect("no holder panics");
+        assigned.drain().collect()
+    }
+}
+
+impl Core {
+    fn new(
+        settings: PushConsumerBuilder,
+        listener: Listener,
+        instance: Arc<Instance>,
+    ) -> Result<Self, Error> {
+        let mut subscriptions: BTreeMap<String, Subscription> = settings
+            .subscriptions
+            .iter()
+            .map(|(topic, expression)| (topic.clone(), Subscription::new(topic, expression)))
+            .collect();
+        let home = match settings.model {
+            MessageModel::Clustering => {
+                let retry = protocol::topic::retry_topic(&settings.group);
+                subscriptions.insert(retry.clone(), Subscription::new(&retry, "*"));
+                Home::Brokers(Arc::clone(&instance))
+            }
+            MessageModel::Broadcasting => Home::File(settings.offset_file.clone()),
+        };
+        Ok(Self {
+            offsets: Offsets::open(&settings.group, home)?,
+            workers: Arc::new(Semaphore::new(settings.concurrency)),
+            assigned: Mutex::default(),
+            stopping: watch::Sender::new(false),
+            listener,
+            subscriptions,
+            instance,
+            settings,
+        })
+    }
+
+    /// Tells the brokers of all subscribed topics about this member.
+    async fn announce(&self) -> Result<(), Error> {
+        let all: Vec<Subscription> = self.subscriptions.values().cloned().collect();
+        let data = rebalance::consumer_data(
+            &self.settings.group,
+            self.settings.model,
+            self.settings.start,
+            false,
+            &all,
+        );
+        self.instance.identify(|identity| identity.consumer_data_set.push(data));
+        for topic in self.subscriptions.keys() {
+            match self.instance.fetch_route(topic).await {
+                Ok(_) => {}
+                // The first heartbeat makes the broker create it.
+                Err(Error::NoRoute { .. }) if rebalance::is_retry(topic) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn rebalance_loop(self: Arc<Self>) {
+        let mut stopping = self.stopping.subscribe();
+        while !*stopping.borrow() {
+            self.rebalance().await;
+            tokio::select! {
+                _ = stopping.changed() => return,
+                () = self.instance.rebalance_signal().notified() => {}
+                () = sleep(rebalance::PERIOD) => {}
+            }
+        }
+    }
+
+    async fn commit_loop(self: Arc<Self>) {
+        let mut stopping = self.stopping.subscribe();
+        loop {
+            tokio::select! {
+                _ = stopping.changed() => return,
+                () = sleep(COMMIT_PERIOD) => self.offsets.persist().await,
+            }
+        }
+    }
+
+    /// Makes the consumed queues those of this member's share.
+    async fn rebalance(self: &Arc<Self>) {
+        for topic in self.subscriptions.keys() {
+            let share = rebalance::share(
+                &self.instance,
+                &self.settings.group,
+                topic,
+                self.settings.model,
+            );
+            match share.await {
+                Ok(share) => self.take(topic, share).await,
+                Err(Error::NoRoute { .. }) if rebalance::is_retry(topic) => {}
+                Err(error) => tracing::warn!(topic, %error, "queues stay as they are"),
+            }
+        }
+    }
+
+    async fn take(self: &Arc<Self>, topic: &str, share: Vec<MessageQueue>) {
+        let wanted: HashSet<&MessageQueue> = share.iter().collect();
+        let gone: Vec<(MessageQueue, Assigned)> = {
+            let mut assigned = self.assigned.lock().expect("no holder panics");
+            assigned
+                .extract_if(|queue, _| queue.topic == topic && !wanted.contains(queue))
+                .collect()
+        };
+        self.release(gone).await;
+        let locked = self.lock(&share).await;
+        for queue in share {
+            let known = {
+                let assigned = self.assigned.lock().expect("no holder panics");
+                assigned.get(&queue).map(|a| Arc::clone(&a.lock))
+            };
+            let is_locked = !self.needs_lock() || locked.contains(&queue);
+            match known {
+                Some(lock) if is_locked => lock.grant(),
+                Some(lock) => lock.lose(),
+                None if is_locked => self.begin(queue).await,
+                None => {}
+            }
+        }
+    }
+
+    fn needs_lock(&self) -> bool {
+        self.settings.orderly && self.settings.model == MessageModel::Clustering
+    }
+
+    async fn lock(&self, queues: &[MessageQueue]) -> HashSet<MessageQueue> {
+        let mut locked = HashSet::new();
+        if !self.needs_lock() {
+            return locked;
+        }
+        let mut by_broker: BTreeMap<&str, Vec<MessageQueue>> = BTreeMap::new();
+        for queue in queues {
+            by_broker.entry(&queue.broker_name).or_default().push(queue.clone());
+        }
+        for (broker, queues) in by_broker {
+            match self.instance.lock(&self.settings.group, broker, &queues).await {
+                Ok(granted) => locked.extend(granted),
+                Err(error) => tracing::warn!(broker, %error, "queues not locked"),
+            }
+        }
+        locked
+    }
+
+    /// Begins to consume a queue where the group left off.
+    async fn begin(self: &Arc<Self>, queue: MessageQueue) {
+        let start = match self.offsets.load(&queue).await {
+            Ok(Some(offset)) => Ok(offset),
+            Ok(None) => {
+                rebalance::first_offset(&self.instance, &queue, self.settings.start).await
+            }
+            Err(error) => Err(error),
+        };
+        let start = match start {
+            Ok(start) => start,
+            Err(error) => {
+                tracing::warn!(%queue, %error, "queue not begun, tried again at the next rebalance");
+                return;
+            }
+        };
+        tracing::debug!(%queue, start, "consuming");
+        let stop = watch::Sender::new(false);
+        let lock = Arc::new(Lock {
+            origin: Instant::now(),
+            until_ms: AtomicI64::new(-1),
+            granted: Notify::new(),
+        });
+        lock.grant();
+        let run = QueueRun {
+            core: Arc::clone(self),
+            queue: queue.clone(),
+            progress: Arc::new(Progress::new(start)),
+            stop: stop.subscribe(),
+            lock: Arc::clone(&lock),
+        };
+        let task = tokio::spawn(run.run());
+        let assigned = Assigned { stop, lock, task };
+        let mut table = self.assigned.lock().expect("no holder panics");
+        table.insert(queue, assigned);
+    }
+
+    /// Ends the consumption of queues: their running listeners finish, offsets are committed, locks given back.
+    async fn release(&self, queues: Vec<(MessageQueue, Assigned)>) {
+        for (_, assigned) in &queues {
+            assigned.stop.send_replace(true);
+        }
+        for (queue, mut assigned) in queues {
+            if timeout(RELEASE_PATIENCE, &mut assigned.task).await.is_err() {
+                tracing::warn!(%queue, "a listener still runs; its messages will be delivered again");
+                assigned.task.abort();
+            }
+            self.offsets.release(&queue).await;
+            if self.needs_lock()
+                && let Err(error) = self.instance.unlock(&self.settings.group, &queue).await
+            {
+                tracing::debug!(%queue, %error, "lock not given back, it expires");
+            }
+        }
+    }
+}
+
+/// How far one queue is pulled and consumed.
+struct Progress {
+    pending: Mutex<ProcessQueue>,
+    /// A message was consumed, so there is room or nothing left.
+    consumed: Notify,
+}
+
+impl Progress {
+    fn new(start: i64) -> Self {
+        Self {
+            pending: Mutex::new(ProcessQueue::new(start)),
+            consumed: Notify::new(),
+        }
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut ProcessQueue) -> R) -> R {
+        f(&mut self.pending.lock().expect("no holder panics"))
+    }
+}
+
+/// The consumption of one queue, from its assignment to its release.
+#[derive(Clone)]
+struct QueueRun {
+    core: Arc<Core>,
+    queue: MessageQueue,
+    progress: Arc<Progress>,
+    stop: watch::Receiver<bool>,
+    lock: Arc<Lock>,
+}
+
+impl QueueRun {
+    async fn run(self) {
+        let mut listeners = JoinSet::new();
+        while !self.stopped() {
+            if !self.has_room().await || !self.has_lock().await {
+                continue;
+            }
+            let mut stop = self.stop.clone();
+            let pulled = tokio::select! {
+                _ = stop.changed() => break,
+                pulled = self.pull() => pulled,
+            };
+            match pulled {
+                Ok(messages) if self.core.settings.orderly => self.consume_in_order(messages).await,
+                Ok(messages) => self.consume_concurrently(messages, &mut listeners).await,
+                Err(error) => {
+                    tracing::warn!(queue = %self.queue, %error, "pull failed");
+                    self.pause(PULL_FAILED_PAUSE).await;
+                }
+            }
+        }
+        // The caller bounds the wait; the set's tasks end with it.
+        while listeners.join_next().await.is_some() {}
+    }
+
+    fn stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Sleeps, or returns at once when the queue is to be released.
+    async fn pause(&self, duration: Duration) {
+        let mut stop = self.stop.clone();
+        if !self.stopped() {
+            tokio::select! {
+                _ = stop.changed() => {}
+                () = sleep(duration) => {}
+            }
+        }
+    }
+
+    async fn has_room(&self) -> bool {
+        let full = self.progress.with(|pending| {
+            pending.count() >= PENDING_MESSAGES_MAX || pending.bytes() >= PENDING_BYTES_MAX
+        });
+        if full {
+            let mut stop = self.stop.clone();
+            tokio::select! {
+                _ = stop.changed() => {}
+                () = self.progress.consumed.notified() => {}
+            }
+        }
+        !full
+    }
+
+    async fn has_lock(&self) -> bool {
+        if !self.core.needs_lock() || self.lock.is_held() {
+            return true;
+        }
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            _ = stop.changed() => {}
+            () = self.lock.granted.notified() => {}
+        }
+        false
+    }
+
+    /// One pull: messages that match, or none. Moves the pull offset on.
+    async fn pull(&self) -> Result<Vec<Received>, Error> {
+        let core = &self.core;
+        let subscription = &core.subscriptions[&self.queue.topic];
+        let clustering = core.settings.model == MessageModel::Clustering;
+        let (offset, commit) = self.progress.with(|pending| (pending.next(), pending.commit_offset()));
+        let call = PullCall {
+            group: &core.settings.group,
+            queue: &self.queue,
+            offset,
+            messages_max: PULL_BATCH,
+            expression: None,
+            version: subscription.version,
+            commit: (clustering && commit > 0).then_some(commit),
+            suspend: SUSPEND,
+            lite: false,
+        };
+        let answer = core.instance.pull(&call).await?;
+        let messages = match answer.found {
+            PullFound::Messages(messages) => messages,
+            PullFound::Nothing | PullFound::NoneMatched => Vec::new(),
+            PullFound::OffsetMoved => {
+                tracing::warn!(
+                    queue = %self.queue, asked = offset, next = answer.next_offset,
+                    "the offset lies outside the queue, going on inside"
+                );
+                Vec::new()
+            }
+        };
+        let mut matching: Vec<Received> = messages
+            .into_iter()
+            .filter(|message| subscription.accepts(message))
+            .collect();
+        self.progress.with(|pending| {
+            pending.add(
+                matching.iter().map(|message| (message.queue_offset, message.body.len())),
+                answer.next_offset,
+            );
+        });
+        self.record_progress();
+        for message in &mut matching {
+            restore_topic(message);
+        }
+        Ok(matching)
+    }
+
+    fn record_progress(&self) {
+        let offset = self.progress.with(|pending| pending.commit_offset());
+        self.core.offsets.reach(&self.queue, offset);
+    }
+
+    fn done(&self, messages: &[i64]) {
+        self.progress.with(|pending| messages.iter().for_each(|offset| pending.done(*offset)));
+        self.record_progress();
+        self.progress.consumed.notify_one();
+    }
+
+    async fn consume_concurrently(&self, messages: Vec<Received>, listeners: &mut JoinSet<()>) {
+        while listeners.try_join_next().is_some() {}
+        for chunk in chunks(messages, self.core.settings.batch) {
+            let workers = Arc::clone(&self.core.workers);
+            let mut stop = self.stop.clone();
+            let permit = tokio::select! {
+                _ = stop.changed() => return,
+                permit = workers.acquire_owned() => permit.expect("the semaphore is never closed"),
+            };
+            let run = self.clone();
+            listeners.spawn(async move {
+                run.consume_until_taken(chunk).await;
+                drop(permit);
+            });
+        }
+    }
+
+    /// Calls the listener; what it does not take goes back to the broker, or is tried again here.
+    async fn consume_until_taken(&self, mut messages: Vec<Received>) {
+        loop {
+            let offsets: Vec<i64> = messages.iter().map(|message| message.queue_offset).collect();
+            if (self.core.listener)(messages.clone()).await == ConsumeResult::Success {
+                return self.done(&offsets);
+            }
+            if self.core.settings.model == MessageModel::Broadcasting {
+                tracing::warn!(queue = %self.queue, first = offsets[0], "a broadcast message was not consumed");
+                return self.done(&offsets);
+            }
+            messages = self.send_back(messages).await;
+            if messages.is_empty() {
+                return;
+            }
+            self.pause(CONSUME_AGAIN_PAUSE).await;
+            if self.stopped() {
+                return;
+            }
+            for message in &mut messages {
+                message.reconsume_times += 1;
+            }
+        }
+    }
+
+    /// Returns the messages that the broker did not take back.
+    async fn send_back(&self, messages: Vec<Received>) -> Vec<Received> {
+        let mut kept = Vec::new();
+        for message in messages {
+            match self.core.instance.send_back(&self.core.settings.group, &message).await {
+                Ok(()) => self.done(&[message.queue_offset]),
+                Err(error) => {
+                    tracing::warn!(queue = %self.queue, offset = message.queue_offset, %error,
+                        "message not taken back, consumed again here");
+                    kept.push(message);
+                }
+            }
+        }
+        kept
+    }
+
+    async fn consume_in_order(&self, messages: Vec<Received>) {
+        for mut chunk in chunks(messages, self.core.settings.batch) {
+            loop {
+                while !self.has_lock().await {
+                    if self.stopped() {
+                        return;
+                    }
+                }
+                if self.stopped() {
+                    return;
+                }
+                let permit = self.core.workers.acquire().await.expect("the semaphore is never closed");
+                let result = (self.core.listener)(chunk.clone()).await;
+                drop(permit);
+                if result == ConsumeResult::Success {
+                    let offsets: Vec<i64> = chunk.iter().map(|m| m.queue_offset).collect();
+                    self.done(&offsets);
+                    break;
+                }
+                for message in &mut chunk {
+                    message.reconsume_times += 1;
+                }
+                self.pause(SUSPEND_QUEUE_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// A redelivered message shows the topic that it was sent to.
+fn restore_topic(message: &mut Received) {
+    if rebalance::is_retry(&message.queue.topic)
+        && let Some(topic) = message.property(protocol::properties::RETRY_TOPIC)
+    {
+        message.topic = topic.to_owned();
+    }
+}
+
+fn chunks(messages: Vec<Received>, size: usize) -> impl Iterator<Item = Vec<Received>> {
+    let mut rest = messages.into_iter().peekable();
+    std::iter::from_fn(move || {
+        rest.peek()?;
+        Some(rest.by_ref().take(size).collect())
+    })
+}
