@@ -9,8 +9,8 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
+pub(crate) use fields::FieldValue;
 pub use fields::{FieldError, FieldMap, Fields, ReadFields, WriteFields};
-pub(crate) use fields::{FieldValue, parse_boolean};
 pub use scan::JsonError;
 
 use crate::frame::Codec;

@@ -124,6 +124,14 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// As `visit`, without an instance of the walk for each caller.
+    pub(crate) fn visit_dyn(
+        &self,
+        visit: &mut dyn FnMut(&[u8], FieldValue<'a>) -> Result<(), FieldError>,
+    ) -> Result<(), FieldError> {
+        self.visit(visit)
+    }
+
     /// Every field, numbers and booleans as text.
     pub fn iter(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> + use<'a> {
         let mut entries = Vec::new();
