@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use protocol::code::RequestCode;
 use protocol::command::Command;
 use protocol::frame;
-use protocol::headers::SendMessageRequestV2;
+use protocol::headers::{SendMessageRequest, SendMessageRequestV2};
 
 use crate::Codec;
 
@@ -44,14 +44,14 @@ impl Frames {
 }
 
 fn template(topic: &str, queue_id: i32, body: &[u8], codec: Codec) -> (Vec<u8>, usize, usize) {
-    let header = SendMessageRequestV2 {
+    let header = SendMessageRequestV2(SendMessageRequest {
         producer_group: "bench".into(),
         topic: topic.into(),
         default_topic: "TBW102".into(),
         default_topic_queue_nums: 4,
         queue_id,
         sys_flag: 0,
-        born_timestamp: TIME_TEMPLATE,
+        born_timestamp_ms: TIME_TEMPLATE,
         flag: 0,
         properties: Some("UNIQ_KEY\u{1}7F000001000018B4AAC217E3B4F80000\u{2}WAIT\u{1}true\u{2}".into()),
         reconsume_times: Some(0),
@@ -59,7 +59,7 @@ fn template(topic: &str, queue_id: i32, body: &[u8], codec: Codec) -> (Vec<u8>, 
         max_reconsume_times: None,
         batch: Some(false),
         broker_name: None,
-    };
+    });
     let mut command = Command::request(RequestCode::SEND_MESSAGE_V2, &header).with_body(body.to_vec());
     command.opaque = OPAQUE_BASE;
     command.codec = match codec {
@@ -104,8 +104,9 @@ mod tests {
             assert_eq!(length, out.len());
             let command = Command::decode(&frame).unwrap();
             assert_eq!(command.opaque, OPAQUE_BASE + 77);
-            let header: SendMessageRequestV2<'_> = command.borrowed_header().unwrap();
-            assert_eq!((header.queue_id, header.born_timestamp), (2, 1_700_000_000_123));
+            let header: SendMessageRequestV2<'_> = command.fields().read().unwrap();
+            let header = header.0;
+            assert_eq!((header.queue_id, header.born_timestamp_ms), (2, 1_700_000_000_123));
         }
     }
 }

@@ -83,10 +83,10 @@ impl Instance {
             topic: call.queue.topic.clone(),
             queue_id: call.queue.queue_id,
             queue_offset: call.offset,
-            max_msg_nums: call.messages_max,
+            messages_max: call.messages_max,
             sys_flag,
             commit_offset: call.commit.unwrap_or(0),
-            suspend_timeout_millis: call.suspend.as_millis() as i64,
+            suspend_timeout_ms: call.suspend.as_millis() as i64,
             subscription: call.expression.map(str::to_owned),
             sub_version: call.version,
             expression_type: Some("TAG".to_owned()),
@@ -195,7 +195,7 @@ impl Instance {
         let header = SearchOffsetRequest {
             topic: queue.topic.clone(),
             queue_id: queue.queue_id,
-            timestamp: timestamp_ms,
+            timestamp_ms,
             ..SearchOffsetRequest::default()
         };
         let request = Command::request(RequestCode::SEARCH_OFFSET_BY_TIMESTAMP, &header);

@@ -393,7 +393,7 @@ fn new_client_id() -> String {
 }
 
 /// The address that traffic to elsewhere would leave from; nothing is sent to find it out.
-fn local_ip() -> std::net::IpAddr {
+pub(crate) fn local_ip() -> std::net::IpAddr {
     std::net::UdpSocket::bind("0.0.0.0:0")
         .and_then(|socket| {
             socket.connect("192.0.2.1:9")?;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,7 +10,7 @@ use protocol::batch;
 use protocol::body::ProducerData;
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
-use protocol::headers::{SendMessageRequestV2, SendMessageResponse};
+use protocol::headers::{SendMessageRequest, SendMessageRequestV2, SendMessageResponse};
 use protocol::message_id::UniqueIds;
 use protocol::sysflag;
 use protocol::topic;
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::compression;
 use crate::error::{Error, SendError};
-use crate::instance::{Instance, now_ms, refused};
+use crate::instance::{Instance, local_ip, now_ms, refused};
 use crate::message::{Message, MessageQueue, SendReceipt, SendStatus};
 
 /// Bodies from here on are compressed, as RocketMQ's clients do.
@@ -83,7 +83,7 @@ impl ProducerBuilder {
             });
         });
         instance.start();
-        let unique_ids = UniqueIds::new(std::net::Ipv4Addr::LOCALHOST.into(), std::process::id(), now_ms());
+        let unique_ids = UniqueIds::new(local_ip(), std::process::id(), next_instance());
         Ok(Producer {
             shared: Arc::new(Shared {
                 settings: self,
@@ -298,10 +298,10 @@ impl Shared {
             batch::push(&mut body, &item);
             ids.push(id);
         }
-        let header = SendMessageRequestV2 {
+        let header = SendMessageRequestV2(SendMessageRequest {
             batch: Some(true),
             ..self.header(&queue, 0, 0, String::new())
-        };
+        });
         let request = Command::request(RequestCode::SEND_BATCH_MESSAGE, &header).with_body(body.freeze());
         self.exchange(&queue, request, ids.join(",")).await
     }
@@ -310,7 +310,7 @@ impl Shared {
         let message_id = self.unique_ids.next(now_ms());
         let (body, sys_flag) = self.pack(message.body());
         let properties = message.encode_properties(&message_id);
-        let header = self.header(queue, sys_flag, message.flag_value(), properties);
+        let header = SendMessageRequestV2(self.header(queue, sys_flag, message.flag_value(), properties));
         let request = Command::request(RequestCode::SEND_MESSAGE_V2, &header).with_body(body);
         (request, message_id)
     }
@@ -321,15 +321,15 @@ impl Shared {
         sys_flag: i32,
         flag: i32,
         properties: String,
-    ) -> SendMessageRequestV2<'static> {
-        SendMessageRequestV2 {
+    ) -> SendMessageRequest<'static> {
+        SendMessageRequest {
             producer_group: self.settings.group.clone().into(),
             topic: queue.topic.clone().into(),
             default_topic: topic::AUTO_CREATE.into(),
             default_topic_queue_nums: DEFAULT_TOPIC_QUEUES,
             queue_id: queue.queue_id,
             sys_flag,
-            born_timestamp: now_ms(),
+            born_timestamp_ms: now_ms(),
             flag,
             properties: Some(properties.into()),
             reconsume_times: Some(0),
@@ -395,4 +395,11 @@ fn is_worth_another_attempt(error: &Error) -> bool {
         ),
         _ => false,
     }
+}
+
+/// Tells the producers of a process apart in the unique ids that they make; begins at a time, since process ids return.
+fn next_instance() -> i32 {
+    static INSTANCES: AtomicI32 = AtomicI32::new(0);
+    let count = INSTANCES.fetch_add(1, Ordering::Relaxed);
+    (now_ms() as i32).wrapping_add(count)
 }
