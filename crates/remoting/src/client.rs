@@ -217,8 +217,7 @@ impl Client {
     pub async fn send_oneway(&self, addr: &str, command: Command) -> Result<(), CallError> {
         let slot = self.shared.slot(addr);
         let connection = slot.connection(&self.shared).await?;
-        connection.wait_for_room(command.body.len()).await;
-        let sent = connection.send_oneway(command);
+        let sent = connection.send_oneway_patiently(command).await;
         sent.map_err(|error| CallError::of(error, addr))
     }
 

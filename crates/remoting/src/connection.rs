@@ -84,6 +84,22 @@ pub enum SendError {
     Full,
 }
 
+/// Why a call could not begin.
+enum BeginError {
+    Closed,
+    TooManyCalls,
+    OutboxFull,
+}
+
+impl From<BeginError> for SendError {
+    fn from(error: BeginError) -> Self {
+        match error {
+            BeginError::Closed => SendError::Closed,
+            BeginError::TooManyCalls | BeginError::OutboxFull => SendError::Full,
+        }
+    }
+}
+
 /// What the connection's task finds in the shared state.
 pub(crate) struct Signals {
     pub(crate) close: Option<Cow<'static, str>>,
@@ -246,8 +262,12 @@ impl Connection {
 
     /// Asks the peer and waits for its answer. Does not wait for room: a peer that is slow to take its bytes is
     /// an error at once.
-    pub async fn call(&self, command: Command, timeout: Duration) -> Result<Command, CallError> {
-        let exchange = async { self.begin(command)?.answer().await };
+    pub async fn call(
+        &self,
+        mut command: Command,
+        timeout: Duration,
+    ) -> Result<Command, CallError> {
+        let exchange = async { self.begin(&mut command)?.answer().await };
         match tokio::time::timeout(timeout, exchange).await {
             Ok(answer) => answer.map_err(|error| CallError::of(error, &self.name)),
             Err(_) => Err(CallError::Timeout {
@@ -258,41 +278,65 @@ impl Connection {
     }
 
     /// As [`call`](Self::call) without a timeout of its own, and waiting while the outbox is full.
-    pub(crate) async fn exchange(&self, command: Command) -> Result<Command, SendError> {
-        self.wait_for_room(command.body.len()).await;
-        self.begin(command)?.answer().await
+    pub(crate) async fn exchange(&self, mut command: Command) -> Result<Command, SendError> {
+        loop {
+            self.wait_for_room(command.body.len()).await?;
+            match self.begin(&mut command) {
+                Ok(ticket) => return ticket.answer().await,
+                // Another caller was quicker.
+                Err(BeginError::OutboxFull) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
-    /// Returns when the outbox probably has room, or the connection is closed.
-    pub(crate) async fn wait_for_room(&self, bytes: usize) {
-        if matches!(self.transport, Transport::Local(_)) {
-            return;
+    /// As [`send_oneway`](Self::send_oneway), waiting while the outbox is full.
+    pub(crate) async fn send_oneway_patiently(&self, command: Command) -> Result<(), SendError> {
+        loop {
+            self.wait_for_room(command.body.len()).await?;
+            match self.send_oneway(command.clone()) {
+                Err(SendError::Full) => {}
+                sent => return sent,
+            }
+        }
+    }
+
+    /// Returns when the outbox has room, which others may take first.
+    async fn wait_for_room(&self, bytes: usize) -> Result<(), SendError> {
+        if matches!(self.transport, Transport::Local(_)) || self.has_room(bytes)? {
+            return Ok(());
         }
         loop {
             let mut room = std::pin::pin!(self.room.notified());
             // Registered before the check: a wake-up in between is not lost.
             room.as_mut().enable();
-            let state = self.state();
-            if !state.open || self.fits(&state, bytes) {
-                return;
+            if self.has_room(bytes)? {
+                return Ok(());
             }
-            drop(state);
             room.await;
         }
     }
 
-    /// Sends a call on its way.
-    pub(crate) fn begin(&self, mut command: Command) -> Result<Ticket<'_>, SendError> {
-        let (sender, receiver) = oneshot::channel();
-        let mut state = self.state();
+    fn has_room(&self, bytes: usize) -> Result<bool, SendError> {
+        let state = self.state();
         if !state.open {
             return Err(SendError::Closed);
         }
+        Ok(self.fits(&state, bytes))
+    }
+
+    /// Sends a call on its way.
+    fn begin(&self, command: &mut Command) -> Result<Ticket<'_>, BeginError> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.state();
+        if !state.open {
+            return Err(BeginError::Closed);
+        }
         if state.calls.len() >= self.limits.calls_max {
-            return Err(SendError::Full);
+            return Err(BeginError::TooManyCalls);
         }
         if matches!(self.transport, Transport::Socket) && !self.fits(&state, command.body.len()) {
-            return Err(SendError::Full);
+            return Err(BeginError::OutboxFull);
         }
         command.opaque = self.next_opaque.fetch_add(1, Ordering::Relaxed);
         while state.calls.contains_key(&command.opaque) {
@@ -316,7 +360,9 @@ impl Connection {
             }
             Transport::Local(end) => {
                 drop(state);
-                ticket.local = end.deliver_call(self, &command)?;
+                ticket.local = end
+                    .deliver_call(self, command)
+                    .map_err(|_| BeginError::Closed)?;
             }
         }
         Ok(ticket)

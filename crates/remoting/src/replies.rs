@@ -297,7 +297,7 @@ pub(crate) fn command(
     let mut command = Command::response(code, remark.map(str::to_owned));
     command.opaque = head.opaque;
     command.codec = head.codec;
-    command.fields = field_map(fields);
+    command.fields = FieldMap::of(fields);
     command.body = body;
     command
 }
@@ -309,10 +309,4 @@ pub(crate) fn joined(parts: &[Bytes]) -> Bytes {
         [part] => part.clone(),
         parts => parts.concat().into(),
     }
-}
-
-fn field_map(fields: &impl WriteFields) -> FieldMap {
-    let mut map = FieldMap::default();
-    fields.write_fields(&mut |name, value| map.insert(name.to_owned(), value.to_owned()));
-    map
 }

@@ -1,0 +1,160 @@
+//! Slow peers and too many of them: memory stays bounded, nobody else waits.
+
+use std::time::Duration;
+
+use remoting::{SendError, ServerConfig};
+use tokio::io::AsyncReadExt;
+
+use crate::support::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_stops_is_not_read_from_and_gets_everything_later() {
+    const ANSWER: usize = 64 * 1024;
+    const TOTAL: i32 = 2_000;
+    let running = start(ServerConfig {
+        output_bytes_max: 256 * 1024,
+        read_buffer_bytes_max: 8 * 1024,
+        ..ServerConfig::default()
+    });
+    let mut raw = Raw::connect(running.addr).await;
+    let mut bytes = Vec::new();
+    for opaque in 0..TOTAL {
+        bytes.extend_from_slice(&bytes_of(
+            request(LARGE, &[("bytes", &ANSWER.to_string())], b""),
+            opaque,
+        ));
+    }
+    // All requests fit into the sockets' buffers, so this does not wait for answers to be read.
+    raw.send(&bytes).await;
+    // Other connections are answered meanwhile, over and over.
+    let mut other = Raw::connect(running.addr).await;
+    for opaque in 0..200 {
+        other.echoes(opaque).await;
+    }
+    let taken = running.echo.served() - 200;
+    // What the kernel's buffers take (some MiB on loopback), the bound, and one batch.
+    assert!(
+        taken < TOTAL as usize / 4,
+        "{taken} answers were made for a peer that does not read"
+    );
+    for opaque in 0..TOTAL {
+        let answer = raw.next().await.unwrap();
+        assert_eq!((answer.opaque, answer.body.len()), (opaque, ANSWER));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pushes_to_a_peer_that_does_not_read_are_refused() {
+    let running = start(ServerConfig {
+        output_bytes_max: 64 * 1024,
+        outbox_bytes_max: 64 * 1024,
+        ..ServerConfig::default()
+    });
+    let mut raw = Raw::connect(running.addr).await;
+    raw.echoes(1).await;
+    let connection = running.echo.connections.lock().unwrap()[0].clone();
+    let body = vec![0; 10_000];
+    let mut sent = 0;
+    let refused = within(async {
+        loop {
+            match connection.send_oneway(request(PUSHED, &[], &body)) {
+                Ok(()) => sent += 1,
+                Err(SendError::Full) if sent > 0 && is_full(&connection, &body).await => {
+                    break SendError::Full;
+                }
+                // The connection's task has not come by yet.
+                Err(SendError::Full) => tokio::task::yield_now().await,
+                Err(error) => break error,
+            }
+        }
+    })
+    .await;
+    assert_eq!(refused, SendError::Full);
+    assert!(connection.is_open());
+    let call = connection.call(request(ASKED, &[], &body), PATIENCE).await;
+    assert!(matches!(
+        call.unwrap_err(),
+        remoting::CallError::Full { .. }
+    ));
+    // When the peer reads again, everything that was accepted arrives, and pushes are accepted again.
+    let mut bytes = 0;
+    let mut buffer = vec![0; 1 << 20];
+    while bytes < sent * 10_000 {
+        let count = within(raw.socket.read(&mut buffer)).await.unwrap();
+        assert!(count > 0);
+        bytes += count;
+    }
+    within(async {
+        while connection.send_oneway(request(PUSHED, &[], &body)).is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// Full for good: the task had time to take the outbox and could not.
+async fn is_full(connection: &remoting::Connection, body: &[u8]) -> bool {
+    for _ in 0..1_000 {
+        if connection.send_oneway(request(PUSHED, &[], body)).is_ok() {
+            return false;
+        }
+        tokio::task::yield_now().await;
+    }
+    true
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_beyond_the_limit_are_closed_and_places_come_back() {
+    let running = start(ServerConfig {
+        connections_max: 3,
+        ..ServerConfig::default()
+    });
+    let mut open = Vec::new();
+    for opaque in 0..3 {
+        let mut raw = Raw::connect(running.addr).await;
+        raw.echoes(opaque).await;
+        open.push(raw);
+    }
+    assert_eq!(running.server.connection_count(), 3);
+    let mut fourth = Raw::connect(running.addr).await;
+    assert!(fourth.next().await.is_none());
+    open.pop();
+    let mut closed = running.echo.closed.subscribe();
+    within(closed.wait_for(|closed| *closed == 1))
+        .await
+        .unwrap();
+    within(async {
+        while running.server.connection_count() == 3 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    Raw::connect(running.addr).await.echoes(9).await;
+    for raw in &mut open {
+        raw.echoes(10).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
+    let running = start(ServerConfig {
+        idle_close: Duration::from_millis(200),
+        ..ServerConfig::default()
+    });
+    let mut idle = Raw::connect(running.addr).await;
+    idle.echoes(1).await;
+    let mut busy = Raw::connect(running.addr).await;
+    let keep_busy = async {
+        let mut opaque = 0;
+        loop {
+            busy.echoes(opaque).await;
+            opaque += 1;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        end = idle.next() => assert!(end.is_none()),
+        () = keep_busy => unreachable!(),
+    }
+    busy.echoes(1).await;
+}

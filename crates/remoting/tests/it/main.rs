@@ -1,0 +1,10 @@
+//! The remoting crate from outside: real sockets on loopback, TLS, and the in-process transport.
+
+mod bad_input;
+mod batching;
+mod bounds;
+mod contract;
+mod held;
+mod lifecycle;
+mod support;
+mod tls;
