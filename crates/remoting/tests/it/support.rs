@@ -23,53 +23,53 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 /// No test waits longer than this for anything.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The answer is the request: its fields, its body.
-pub const ECHO: RequestCode = RequestCode(1);
+pub(crate) const ECHO: RequestCode = RequestCode(1);
 /// As ECHO, from another thread, after `serve`.
-pub const LATER: RequestCode = RequestCode(2);
+pub(crate) const LATER: RequestCode = RequestCode(2);
 /// As ECHO, held until the gate passes the field `position`.
-pub const HOLD: RequestCode = RequestCode(3);
+pub(crate) const HOLD: RequestCode = RequestCode(3);
 /// No answer.
-pub const SILENCE: RequestCode = RequestCode(4);
+pub(crate) const SILENCE: RequestCode = RequestCode(4);
 /// A one-way command to the client, then the answer.
-pub const PUSH: RequestCode = RequestCode(5);
+pub(crate) const PUSH: RequestCode = RequestCode(5);
 /// A question to the client; its answer is the answer.
-pub const ASK: RequestCode = RequestCode(6);
+pub(crate) const ASK: RequestCode = RequestCode(6);
 /// An answer with a body of `bytes` bytes.
-pub const LARGE: RequestCode = RequestCode(7);
+pub(crate) const LARGE: RequestCode = RequestCode(7);
 /// The server closes the connection, without an answer.
-pub const CLOSE: RequestCode = RequestCode(8);
+pub(crate) const CLOSE: RequestCode = RequestCode(8);
 /// Takes a permit for good; the answer's remark says whether there was one.
-pub const PERMIT: RequestCode = RequestCode(9);
+pub(crate) const PERMIT: RequestCode = RequestCode(9);
 
 /// What the server sends to clients.
-pub const PUSHED: RequestCode = RequestCode(900);
-pub const ASKED: RequestCode = RequestCode(901);
+pub(crate) const PUSHED: RequestCode = RequestCode(900);
+pub(crate) const ASKED: RequestCode = RequestCode(901);
 
-pub const OK: ResponseCode = ResponseCode(0);
-pub const REFUSED: ResponseCode = ResponseCode(1);
+pub(crate) const OK: ResponseCode = ResponseCode(0);
+pub(crate) const REFUSED: ResponseCode = ResponseCode(1);
 
 /// A service that does what its requests say.
 #[derive(Default)]
-pub struct Echo {
+pub(crate) struct Echo {
     /// How many requests each `serve` call had.
-    pub batches: Mutex<Vec<usize>>,
-    pub served: AtomicUsize,
-    pub closed: watch::Sender<usize>,
-    pub gate: watch::Sender<Gate>,
-    pub no_gate: bool,
-    pub connections: Mutex<Vec<Arc<Connection>>>,
-    permits: Mutex<Vec<remoting::Permit>>,
+    pub(crate) batches: Mutex<Vec<usize>>,
+    pub(crate) served: AtomicUsize,
+    pub(crate) closed: watch::Sender<usize>,
+    pub(crate) gate: watch::Sender<Gate>,
+    pub(crate) no_gate: bool,
+    pub(crate) connections: Mutex<Vec<Arc<Connection>>>,
+    pub(crate) permits: Mutex<Vec<remoting::Permit>>,
 }
 
 impl Echo {
-    pub fn served(&self) -> usize {
+    pub(crate) fn served(&self) -> usize {
         self.served.load(Ordering::SeqCst)
     }
 
-    pub fn pass(&self, position: u64) {
+    pub(crate) fn pass(&self, position: u64) {
         self.gate.send_modify(|gate| gate.position = position);
     }
 
@@ -160,8 +160,8 @@ impl Service for Echo {
 
 /// Remembers pushes, answers questions with their body reversed.
 #[derive(Default)]
-pub struct Pushes {
-    pub received: watch::Sender<Vec<(String, Command)>>,
+pub(crate) struct Pushes {
+    pub(crate) received: watch::Sender<Vec<(String, Command)>>,
 }
 
 impl InboundHandler for Pushes {
@@ -181,17 +181,17 @@ impl InboundHandler for Pushes {
 }
 
 /// A server with its service.
-pub struct Running {
-    pub echo: Arc<Echo>,
-    pub server: Server,
-    pub addr: SocketAddr,
+pub(crate) struct Running {
+    pub(crate) echo: Arc<Echo>,
+    pub(crate) server: Server,
+    pub(crate) addr: SocketAddr,
 }
 
-pub fn start(config: ServerConfig) -> Running {
+pub(crate) fn start(config: ServerConfig) -> Running {
     start_with(config, Echo::default())
 }
 
-pub fn start_with(config: ServerConfig, echo: Echo) -> Running {
+pub(crate) fn start_with(config: ServerConfig, echo: Echo) -> Running {
     log::install();
     let echo = Arc::new(echo);
     let server = Server::bind(([127, 0, 0, 1], 0).into(), config, echo.clone()).unwrap();
@@ -199,28 +199,28 @@ pub fn start_with(config: ServerConfig, echo: Echo) -> Running {
     Running { echo, server, addr }
 }
 
-pub fn client() -> Client {
+pub(crate) fn client() -> Client {
     Client::new(ClientConfig::default(), Arc::new(Pushes::default()))
 }
 
 /// A bound on every wait of a test.
-pub async fn within<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
         .expect("the test waits for something that does not come")
 }
 
-pub fn fields<const N: usize>(entries: [(&'static str, &str); N]) -> FieldMap {
+pub(crate) fn fields<const N: usize>(entries: [(&'static str, &str); N]) -> FieldMap {
     entries.into_iter().collect()
 }
 
-pub fn request(code: RequestCode, entries: &[(&'static str, &str)], body: &[u8]) -> Command {
+pub(crate) fn request(code: RequestCode, entries: &[(&'static str, &str)], body: &[u8]) -> Command {
     let map: FieldMap = entries.iter().copied().collect();
     Command::request(code, &map).with_body(Bytes::copy_from_slice(body))
 }
 
 /// The bytes of a request with this opaque.
-pub fn bytes_of(mut command: Command, opaque: i32) -> BytesMut {
+pub(crate) fn bytes_of(mut command: Command, opaque: i32) -> BytesMut {
     command.opaque = opaque;
     let mut bytes = BytesMut::new();
     command.encode(&mut bytes);
@@ -228,13 +228,13 @@ pub fn bytes_of(mut command: Command, opaque: i32) -> BytesMut {
 }
 
 /// A client that writes and reads frames itself.
-pub struct Raw {
-    pub socket: TcpStream,
+pub(crate) struct Raw {
+    pub(crate) socket: TcpStream,
     received: BytesMut,
 }
 
 impl Raw {
-    pub async fn connect(addr: SocketAddr) -> Self {
+    pub(crate) async fn connect(addr: SocketAddr) -> Self {
         let socket = TcpStream::connect(addr).await.unwrap();
         socket.set_nodelay(true).unwrap();
         Raw {
@@ -243,12 +243,12 @@ impl Raw {
         }
     }
 
-    pub async fn send(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
         self.socket.write_all(bytes).await.unwrap();
     }
 
     /// The next command of the server; None when it has closed the connection.
-    pub async fn next(&mut self) -> Option<Command> {
+    pub(crate) async fn next(&mut self) -> Option<Command> {
         within(async {
             loop {
                 if let Some((frame, taken)) = frame::split(&self.received, FRAME_BYTES_MAX).unwrap()
@@ -267,7 +267,7 @@ impl Raw {
     }
 
     /// The opaques of the next `count` answers.
-    pub async fn opaques(&mut self, count: usize) -> Vec<i32> {
+    pub(crate) async fn opaques(&mut self, count: usize) -> Vec<i32> {
         let mut opaques = Vec::new();
         for _ in 0..count {
             opaques.push(self.next().await.expect("an answer").opaque);
@@ -276,7 +276,7 @@ impl Raw {
     }
 
     /// Proves that the connection still answers.
-    pub async fn echoes(&mut self, opaque: i32) {
+    pub(crate) async fn echoes(&mut self, opaque: i32) {
         self.send(&bytes_of(request(ECHO, &[], b"still there"), opaque))
             .await;
         let answer = self.next().await.expect("the connection is open");
@@ -286,15 +286,15 @@ impl Raw {
         );
     }
 
-    pub fn local(&self) -> SocketAddr {
+    pub(crate) fn local(&self) -> SocketAddr {
         self.socket.local_addr().unwrap()
     }
 }
 
-pub const CODECS: [Codec; 2] = [Codec::Json, Codec::Rocketmq];
+pub(crate) const CODECS: [Codec; 2] = [Codec::Json, Codec::Rocketmq];
 
 /// Every warning and error that this process logs.
-pub mod log {
+pub(crate) mod log {
     use super::*;
     use tracing::field::{Field, Visit};
     use tracing::span;
@@ -303,12 +303,12 @@ pub mod log {
     static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
     static INSTALL: Once = Once::new();
 
-    pub fn install() {
+    pub(crate) fn install() {
         INSTALL.call_once(|| tracing::subscriber::set_global_default(Collector).unwrap());
     }
 
     /// The lines that name this peer.
-    pub fn about(peer: SocketAddr) -> Vec<String> {
+    pub(crate) fn about(peer: SocketAddr) -> Vec<String> {
         let name = format!("peer={peer} ");
         let lines = LINES.lock().unwrap();
         lines
