@@ -1,0 +1,192 @@
+//! The machine's file system.
+
+use std::fs;
+use std::io::{self, IoSliceMut};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{Advice, FallocateFlags, FlockOperation};
+use rustix::io::{Errno, ReadWriteFlags};
+
+use super::{Disk, Entry, File, Lock, OpenMode, Space};
+
+/// Zeros written at once where the file system cannot reserve room.
+const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// The machine's file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+#[derive(Debug)]
+struct RealFile {
+    file: fs::File,
+    /// Cleared at the first refusal: not every file system knows reads that do not wait.
+    nowait: AtomicBool,
+}
+
+/// Holds both locks until it is dropped with the descriptor.
+#[derive(Debug)]
+struct RealLock {
+    _file: fs::File,
+}
+
+impl Lock for RealLock {}
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let mut options = fs::OpenOptions::new();
+        options.read(true);
+        match mode {
+            OpenMode::Read => {}
+            OpenMode::ReadWrite => {
+                options.write(true);
+            }
+            OpenMode::Create => {
+                options.write(true).create(true).truncate(false);
+            }
+        }
+        Ok(Arc::new(RealFile {
+            file: options.open(path)?,
+            nowait: AtomicBool::new(true),
+        }))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if let Ok(name) = entry.file_name().into_string() {
+                entries.push(Entry {
+                    name,
+                    is_dir: metadata.is_dir(),
+                    len: metadata.len(),
+                });
+            }
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::File::open(dir)?.sync_all()
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        let stat = rustix::fs::statvfs(dir)?;
+        Ok(Space {
+            total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
+            free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+        })
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        // Java's FileChannel takes record locks, which do not conflict within one process; flock does, and is not seen
+        // by Java. So both.
+        for take in [rustix::fs::flock, rustix::fs::fcntl_lock] {
+            take(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
+                Errno::AGAIN | Errno::ACCESS => io::Error::from(io::ErrorKind::WouldBlock),
+                other => other.into(),
+            })?;
+        }
+        Ok(Box::new(RealLock { _file: file }))
+    }
+}
+
+impl File for RealFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buf, offset)
+    }
+
+    fn read_at_nowait(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        if !self.nowait.load(Ordering::Relaxed) {
+            return self.file.read_at(buf, offset);
+        }
+        let slices = &mut [IoSliceMut::new(buf)];
+        match rustix::io::preadv2(&self.file, slices, offset, ReadWriteFlags::NOWAIT) {
+            Ok(count) => Ok(count),
+            Err(Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                self.nowait.store(false, Ordering::Relaxed);
+                self.file.read_at(buf, offset)
+            }
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(buf, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, len) {
+            Ok(()) => Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.fill_with_zeros(len),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn advise_cold(&self, range: Range<u64>) {
+        let len = std::num::NonZeroU64::new(range.end.saturating_sub(range.start));
+        // Advice that is not taken changes nothing that a caller could act on.
+        let _ = rustix::fs::fadvise(&self.file, range.start, len, Advice::DontNeed);
+    }
+}
+
+impl RealFile {
+    /// Reservation where the file system has none: the bytes are written. What exists already is left alone.
+    fn fill_with_zeros(&self, len: u64) -> io::Result<()> {
+        let mut at = self.file.metadata()?.len();
+        while at < len {
+            let count = (len - at).min(ZEROS.len() as u64) as usize;
+            self.file.write_all_at(&ZEROS[..count], at)?;
+            at += count as u64;
+        }
+        Ok(())
+    }
+}
