@@ -1,11 +1,13 @@
 //! Bytes to values and back: RocketMQ's remoting frames, headers, bodies and message records. No I/O, no clock.
 
 pub mod batch;
+pub mod body;
 pub mod code;
 pub mod command;
 pub mod frame;
 pub mod header;
 pub mod headers;
+pub mod json;
 pub mod language;
 pub mod message_id;
 mod number;
