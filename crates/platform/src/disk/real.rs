@@ -14,7 +14,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 use super::{Disk, Entry, File, Lock, OpenMode, Space};
 
 /// Zeros written at once where the file system cannot reserve room.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// The machine's file system.
 #[derive(Clone, Copy, Debug, Default)]

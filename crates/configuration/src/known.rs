@@ -1,0 +1,331 @@
+//! Every key of RocketMQ 5.3.3 by the reason why it may have no effect here.
+//!
+//! A role that declares a key takes precedence: what stands here is asked only for keys that no role declared.
+
+/// Why a key of RocketMQ's has no effect; `None` when RocketMQ has no such key.
+pub fn reason_ignored(key: &str) -> Option<&'static str> {
+    GROUPS
+        .iter()
+        .find(|group| group.keys.binary_search(&key).is_ok())
+        .map(|group| group.reason)
+}
+
+/// Every key that RocketMQ knows.
+pub(crate) fn all() -> impl Iterator<Item = &'static str> {
+    GROUPS.iter().flat_map(|group| group.keys.iter().copied())
+}
+
+struct Group {
+    reason: &'static str,
+    /// Sorted.
+    keys: &'static [&'static str],
+}
+
+#[rustfmt::skip]
+const GROUPS: &[Group] = &[
+    // Thread pools and their queues.
+    Group {
+        reason: "requests are served by the task that read them: there are no such pools or queues to size",
+        keys: &[
+            "ackMessageThreadPoolNums", "ackThreadPoolQueueCapacity", "adminBrokerThreadPoolNums", "adminBrokerThreadPoolQueueCapacity",
+            "batchDispatchRequestThreadPoolNums", "brokerFastFailureEnable", "clientAsyncSemaphoreValue", "clientCallbackExecutorThreads",
+            "clientManageThreadPoolNums", "clientManagerThreadPoolQueueCapacity", "clientOnewaySemaphoreValue", "clientPooledByteBufAllocatorEnable",
+            "clientRequestThreadPoolNums", "clientRequestThreadPoolQueueCapacity", "clientWorkerThreads", "compactionThreadNum",
+            "consumerManageThreadPoolNums", "consumerManagerThreadPoolQueueCapacity", "controllerRequestThreadPoolQueueCapacity",
+            "controllerThreadPoolNums", "defaultThreadPoolNums", "defaultThreadPoolQueueCapacity", "disableNettyWorkerGroup", "dispatchCqCacheNum",
+            "dispatchCqThreads", "endTransactionPoolQueueCapacity", "endTransactionThreadPoolNums", "heartbeatThreadPoolNums",
+            "heartbeatThreadPoolQueueCapacity", "litePullMessageThreadPoolNums", "litePullThreadPoolQueueCapacity",
+            "loadBalanceProcessorThreadPoolNums", "loadBalanceThreadPoolQueueCapacity", "processReplyMessageThreadPoolNums",
+            "pullMessageThreadPoolNums", "pullThreadPoolQueueCapacity", "putMessageFutureThreadPoolNums", "putThreadPoolQueueCapacity",
+            "queryMessageThreadPoolNums", "queryThreadPoolQueueCapacity", "recoverThreadPoolNums", "replyThreadPoolQueueCapacity",
+            "sendMessageThreadPoolNums", "sendThreadPoolQueueCapacity", "serverAsyncSemaphoreValue", "serverCallbackExecutorThreads",
+            "serverNettyWorkerGroupEnable", "serverOnewaySemaphoreValue", "serverPooledByteBufAllocatorEnable", "serverSelectorThreads",
+            "serverWorkerThreads", "timerEnableDisruptor", "timerGetMessageThreadNum", "timerPutMessageThreadNum", "unRegisterBrokerQueueCapacity",
+            "useEpollNativeSelector", "waitTimeMillsInAckQueue", "waitTimeMillsInAdminBrokerQueue", "waitTimeMillsInHeartbeatQueue",
+            "waitTimeMillsInLitePullQueue", "waitTimeMillsInPullQueue", "waitTimeMillsInSendQueue", "waitTimeMillsInTransactionQueue",
+        ],
+    },
+    // Memory maps and page cache.
+    Group {
+        reason: "files are written by calls, not through memory maps, so there is nothing to tune here",
+        keys: &[
+            "accessMessageInMemoryHotRatio", "cleanSwapedMapInterval", "commitCommitLogLeastPages", "commitCommitLogThoroughInterval",
+            "commitIntervalCommitLog", "commitLogForceSwapMapInterval", "commitLogSwapMapInterval", "commitLogSwapMapReserveFileNum",
+            "destroyMapedFileIntervalForcibly", "fastFailIfNoBufferInStorePool", "flushCommitLogLeastPages", "flushConsumeQueueLeastPages",
+            "flushLeastPagesWhenWarmMapedFile", "logicQueueForceSwapMapInterval", "logicQueueSwapMapInterval", "logicQueueSwapMapReserveFileNum",
+            "mappedFileSize", "mappedFileSizeCommitLog", "mappedFileSizeConsumeQueue", "mappedFileSwapEnable", "osPageCacheBusyTimeOutMills",
+            "putConsumeQueueDataByFileChannel", "transferMsgByHeap", "transientStorePoolEnable", "transientStorePoolSize", "warmMapedFileEnable",
+            "writeWithoutMmap",
+        ],
+    },
+    // Java's own ways of doing things.
+    Group {
+        reason: "it tunes a part of the Java server that has no counterpart here",
+        keys: &[
+            "accessMessageInMemoryMaxRatio", "appendAckAsync", "asyncSendEnable", "autoCreateSubscriptionGroup", "autoCreateTopicEnable",
+            "autoMessageVersionOnTopicLen", "brokerClusterName", "brokerConfigPath", "brokerIP1", "brokerIP2", "brokerId", "brokerName",
+            "brokerPermission", "brokerTopicEnable", "channelExpiredTimeout", "checkCRCOnRecover", "cleanFileForciblyEnable", "cleanResourceInterval",
+            "clearRetryTopicWhenDeleteTopic", "clusterName", "clusterTest", "clusterTopicEnable", "compatibleWithOldNameSrv", "compressedRegister",
+            "configBlackList", "configManagerVersion", "configName", "configStorePath", "consumerFallbehindThreshold",
+            "consumerOffsetUpdateVersionStep", "correctLogicMinOffsetForceInterval", "correctLogicMinOffsetSleepInterval", "debugLockEnable",
+            "defaultMessageRequestMode", "defaultQueryMaxNum", "defaultTopicQueueNums", "deleteCommitLogFilesInterval",
+            "deleteConsumeQueueFilesInterval", "deleteFileBatchMax", "deleteTopicWithBrokerRegistration", "deleteWhen",
+            "disableConsumeIfConsumerReadSlowly", "diskFallRecorded", "diskMaxUsedSpaceRatio", "diskSpaceCleanForciblyRatio",
+            "diskSpaceWarningLevelRatio", "dispatchFromSenderThread", "enableAcceleratedRecovery", "enableAllTopicList", "enableAsyncReput",
+            "enableBuildConsumeQueueConcurrently", "enableCleanExpiredOffset", "enableCreateSysGroup", "enableFastChannelEventProcess",
+            "enableLogConsumeQueueRepeatedlyBuildWhenRecover", "enableMixedMessageType", "enableNetWorkFlowControl", "enableRegisterProducer",
+            "enableRunningFlagsInFlush", "enableSingleTopicRegister", "enableSplitMetadata", "enableSplitRegistration", "enableTopicList",
+            "enabledAppendPropCRC", "estimateAccumulation", "fileReservedTime", "flushCommitLogThoroughInterval", "flushCommitLogTimed",
+            "flushConsumeQueueThoroughInterval", "flushConsumerOffsetHistoryInterval", "flushConsumerOffsetInterval", "flushDiskType",
+            "flushIntervalCommitLog", "flushIntervalConsumeQueue", "forceRegister", "forceVerifyPropCRC", "forwardTimeout", "highSpeedMode",
+            "kvConfigPath", "litePullMessageEnable", "loadBalancePollNameServerInterval", "lockInStrictMode",
+            "logicalDiskSpaceCleanForciblyThreshold", "longPollingEnable", "mapperFileSizeBatchConsumeQueue", "maxAsyncPutMessageRequests",
+            "maxBatchDeleteFilesNum", "maxChecksumRange", "maxConsumeQueueScan", "maxHashSlotNum", "maxIndexNum", "maxMessageSize", "maxMsgsNumBatch",
+            "maxRecoveryCommitlogFiles", "maxTopicLength", "maxTransferBytesOnMessageInDisk", "maxTransferBytesOnMessageInMemory",
+            "maxTransferCountOnMessageInDisk", "maxTransferCountOnMessageInMemory", "messageIndexEnable", "messageIndexSafe", "messageStorePlugIn",
+            "msgTraceTopicName", "namesrvAddr", "needWaitForService", "notifyConsumerIdsChangedEnable", "notifyMinBrokerIdChanged",
+            "orderMessageEnable", "printChannelGroups", "printChannelGroupsMinNum", "productEnvName", "pullBatchMaxMessageCount", "putMessageTimeout",
+            "putMsgIndexHightWater", "readOnlyCommitLogStorePaths", "readUnCommitted", "realTimeNotifyConsumerChange", "recheckReputOffsetFromCq",
+            "recoverConcurrently", "redeleteHangedFileInterval", "regionId", "registerBrokerTimeoutMills", "registerNameServerPeriod",
+            "rejectPullConsumerEnable", "returnOrderTopicConfigToBroker", "rocketmqHome", "sampleCountThreshold", "scanNotActiveBrokerInterval",
+            "searchBcqByCacheEnable", "serverLoadBalancerEnable", "shortPollingTimeMills", "spinLockCollisionRetreatOptimalDegree",
+            "splitMetadataSize", "splitRegistrationSize", "startAcceptSendRequestTimeStamp", "storePathCommitLog", "storePathRootDir",
+            "storeReplyMessageEnable", "storeType", "subscriptionExpiredTimeout", "syncFlushTimeout", "topicQueueLockNum", "traceOn",
+            "traceTopicEnable", "travelCqFileNumWhenGetMessage", "useABSLock", "useReentrantLockWhenPutMessage", "useServerSideResetOffset",
+            "useStaticSubscription", "validateSystemTopicWhenUpdateTopic", "waitSecondsForService", "wakeCommitWhenPutMessage",
+            "wakeFlushWhenPutMessage",
+        ],
+    },
+    // Sockets.
+    Group {
+        reason: "connections are sized by this program's own bounds",
+        keys: &[
+            "bindAddress", "channelNotActiveInterval", "clientChannelMaxIdleTimeSeconds", "clientCloseSocketIfTimeout", "clientSocketRcvBufSize",
+            "clientSocketSndBufSize", "connectTimeoutMillis", "disableCallbackExecutor", "enableReconnectForGoAway", "enableShutdownGracefully",
+            "isScanAvailableNameSrv", "listenPort", "maxReconnectIntervalTimeSeconds", "serverChannelMaxIdleTimeSeconds", "serverSocketBacklog",
+            "serverSocketRcvBufSize", "serverSocketSndBufSize", "shutdownWaitTimeSeconds", "useTLS", "writeBufferHighWaterMark",
+            "writeBufferLowWaterMark",
+        ],
+    },
+    // Metrics and statistics.
+    Group {
+        reason: "metrics are planned and not there yet",
+        keys: &[
+            "accountStatsEnable", "accountStatsPrintZeroValues", "autoDeleteUnusedStats", "commercialBaseCount", "commercialSizePerMsg",
+            "enableConnectionMetrics", "enableDetailStat", "enableLagAndDlqMetrics", "enableLmqStats", "enableMessageStoreMetrics",
+            "enableRemotingMetrics", "enableRequestMetrics", "enableStatsMetrics", "isolateLogEnable", "maxStatsIdleTimeInMinutes",
+            "metricGrpcExporterIntervalInMills", "metricGrpcExporterTimeOutInMills", "metricLoggingExporterIntervalInMills", "metricsExporterType",
+            "metricsGrpcExporterHeader", "metricsGrpcExporterTarget", "metricsInDelta", "metricsLabel", "metricsOtelCardinalityLimit",
+            "metricsPromExporterHost", "metricsPromExporterPort",
+        ],
+    },
+    // Replication.
+    Group {
+        reason: "replication is planned and not there yet: this broker is a master without slaves",
+        keys: &[
+            "allAckInSyncStateSet", "asyncLearner", "brokerHeartbeatInterval", "brokerNotActiveTimeoutMillis", "brokerRole",
+            "cleanOfflineBrokerInterval", "duplicationEnable", "enableAutoInSyncReplicas", "enableRemoteEscape", "enableSlaveActingMaster",
+            "haFlowControlEnable", "haHousekeepingInterval", "haListenPort", "haMasterAddress", "haMaxGapNotInSync", "haMaxTimeSlaveNotCatchup",
+            "haSendHeartbeatInterval", "haTransferBatchSize", "inSyncReplicas", "maxHaTransferByteInSecond", "maxSlaveResendLength",
+            "minInSyncReplicas", "offsetCheckInSlave", "replicasPerDiskPartition", "sendHeartbeatTimeoutMillis", "skipPreOnline", "slaveReadEnable",
+            "slaveTimeout", "supportActingMaster", "syncBrokerMemberGroupPeriod", "syncFromLastFile", "syncMasterFlushOffsetWhenStartup",
+            "totalReplicas",
+        ],
+    },
+    // Controller and DLedger.
+    Group {
+        reason: "automatic election of masters is planned and not there yet",
+        keys: &[
+            "brokerElectionPriority", "checkSyncStateSetPeriod", "controllerAddr", "controllerDLegerGroup", "controllerDLegerPeers",
+            "controllerDLegerSelfId", "controllerHeartBeatTimeoutMills", "controllerStorePath", "controllerType", "dLegerGroup", "dLegerPeers",
+            "dLegerSelfId", "electMasterMaxRetryCount", "enableBatchPush", "enableControllerInNamesrv", "enableControllerMode",
+            "enableDLegerCommitLog", "enableElectUncleanMaster", "fetchControllerAddrByDnsLookup", "isProcessReadEvent", "jRaftControllerRPCAddr",
+            "jRaftElectionTimeoutMs", "jRaftGroupId", "jRaftInitConf", "jRaftScanWaitTimeoutMs", "jRaftServerId", "jRaftSnapshotIntervalSecs",
+            "jraftConfig", "notifyBrokerRoleChanged", "preferredLeaderId", "scanInactiveMasterInterval", "storePathBrokerIdentity",
+            "storePathDLedgerCommitLog", "storePathEpochFile", "syncBrokerMetadataPeriod", "syncControllerMetadataPeriod",
+        ],
+    },
+    // POP consumption.
+    Group {
+        reason: "POP consumption is planned and not there yet",
+        keys: &[
+            "appendCkAsync", "defaultPopShareQueueNum", "enableNotifyAfterPopOrderLockRelease", "enableNotifyBeforePopCalculateLag",
+            "enablePopBatchAck", "enablePopBufferMerge", "enablePopLog", "enablePopMessageThreshold", "enablePopMetrics", "enableRetryTopicV2",
+            "enableSkipLongAwaitingAck", "initPopOffsetByCheckMsgInMem", "maxPopPollingSize", "popCkMaxBufferSize", "popCkOffsetMaxQueueSize",
+            "popCkStayBufferTime", "popCkStayBufferTimeOut", "popConsumerFSServiceInit", "popConsumerKVServiceEnable", "popConsumerKVServiceInit",
+            "popConsumerKVServiceLog", "popFromRetryProbability", "popInflightMessageThreshold", "popLongPollingForceNotifyInterval",
+            "popPollingMapExpireTimeSeconds", "popPollingMapSize", "popPollingSize", "popResponseReturnActualRetryTopic", "popReviveMaxAttemptTimes",
+            "popReviveMaxReturnSizePerRead", "retrieveMessageFromPopRetryTopicV1", "reviveAckWaitMs", "reviveInterval", "reviveMaxSlow",
+            "reviveQueueNum", "reviveScanTime", "skipWhenCKRePutReachMaxTimes",
+        ],
+    },
+    // Delayed and timed messages.
+    Group {
+        reason: "delayed messages are planned and not there yet",
+        keys: &[
+            "allowRecallWhenBrokerNotWriteable", "delayOffsetUpdateVersionStep", "disappearTimeAfterStart", "enableScheduleAsyncDeliver",
+            "enableScheduleMessageStats", "flushDelayOffsetInterval", "mappedFileSizeTimerLog", "messageDelayLevel", "recallMessageEnable",
+            "scheduleAsyncDeliverMaxPendingLimit", "scheduleAsyncDeliverMaxResendNum2Blocked", "timerCheckMetricsWhen",
+            "timerColdDataCheckIntervalMs", "timerCongestNumEachSlot", "timerEnableCheckMetrics", "timerEnableRetryUntilSuccess",
+            "timerFlushIntervalMs", "timerInterceptDelayLevel", "timerMaxDelaySec", "timerMetricSmallThreshold", "timerPrecisionMs",
+            "timerProgressLogIntervalMs", "timerRollWindowSlot", "timerSkipUnknownError", "timerStopDequeue", "timerStopEnqueue", "timerWarmEnable",
+            "timerWheelEnable",
+        ],
+    },
+    // Transactions.
+    Group {
+        reason: "transactions are planned and not there yet",
+        keys: &[
+            "enableTransactionMetrics", "rejectTransactionMessage", "transactionCheckInterval", "transactionCheckMax",
+            "transactionMetricFlushInterval", "transactionOpBatchInterval", "transactionOpMsgMaxSize", "transactionTimeOut",
+        ],
+    },
+    // SQL92 filters.
+    Group {
+        reason: "SQL92 filters are planned and not there yet",
+        keys: &[
+            "bitMapLengthConsumeQueueExt", "enableCalcFilterBitMap", "enableConsumeQueueExt", "enablePropertyFilter", "expectConsumerNumUseFilter",
+            "filterSupportRetry", "mappedFileSizeConsumeQueueExt", "maxErrorRateOfBloomFilter", "maxFilterMessageSize",
+        ],
+    },
+    // Compaction topics.
+    Group {
+        reason: "compaction topics are planned and not there yet",
+        keys: &[
+            "compactionCqMappedFileSize", "compactionMappedFileSize", "compactionScheduleInternal", "enableCompaction", "maxOffsetMapSize",
+        ],
+    },
+    // Cold data.
+    Group {
+        reason: "flow control of cold reads is planned and not there yet",
+        keys: &[
+            "cgColdReadThreshold", "coldCtrStrategyEnable", "coldDataFlowControlEnable", "coldDataScanEnable", "dataReadAheadEnable",
+            "globalColdReadThreshold", "sampleSteps", "usePIDColdCtrStrategy",
+        ],
+    },
+    // Light queues.
+    Group {
+        reason: "light queues are planned and not there yet",
+        keys: &[
+            "enableLmq", "enableMultiDispatch", "maxLmqConsumeQueueNum",
+        ],
+    },
+    // Broadcast offsets at the broker.
+    Group {
+        reason: "offsets of broadcast groups are kept by the clients",
+        keys: &[
+            "broadcastOffsetExpireMaxSecond", "broadcastOffsetExpireSecond", "enableBroadcastOffsetStore",
+        ],
+    },
+    // Access control.
+    Group {
+        reason: "access control is planned and not there yet: every client may do everything",
+        keys: &[
+            "aclCacheExpiredSecond", "aclCacheMaxNum", "aclCacheRefreshSecond", "aclEnable", "authConfigPath", "authenticationEnabled",
+            "authenticationMetadataProvider", "authenticationProvider", "authenticationStrategy", "authenticationWhitelist", "authorizationEnabled",
+            "authorizationMetadataProvider", "authorizationProvider", "authorizationStrategy", "authorizationWhitelist", "filterDataCleanTimeSpan",
+            "initAuthenticationUser", "innerClientAuthenticationCredentials", "migrateAuthFromV1Enabled", "statefulAuthenticationCacheExpiredSecond",
+            "statefulAuthenticationCacheMaxNum", "statefulAuthorizationCacheExpiredSecond", "statefulAuthorizationCacheMaxNum",
+            "userCacheExpiredSecond", "userCacheMaxNum", "userCacheRefreshSecond",
+        ],
+    },
+    // Proxy.
+    Group {
+        reason: "the gRPC proxy is planned and not there yet",
+        keys: &[
+            "aclCacheExpiredSeconds", "aclCacheRefreshSeconds", "channelExpiredInSeconds", "consumerProcessorThreadPoolNums",
+            "consumerProcessorThreadPoolQueueCapacity", "contextExpiredInSeconds", "defaultInvisibleTimeMills", "detectInterval", "detectTimeout",
+            "enableAclRpcHookForClusterMode", "enableBatchAck", "enableGrpcEpoll", "enableMessageBodyEmptyCheck", "enablePrintJstack",
+            "enableProxyAutoRenew", "enableRemotingLocalProxyGrpc", "enableTopicMessageTypeCheck", "grpcBossLoopNum",
+            "grpcClientConsumerLongPollingBatchSize", "grpcClientConsumerMaxLongPollingTimeoutMillis",
+            "grpcClientConsumerMinLongPollingTimeoutMillis", "grpcClientIdleTimeMills", "grpcClientManagerThreadPoolNums",
+            "grpcClientManagerThreadQueueCapacity", "grpcClientProducerBackoffInitialMillis", "grpcClientProducerBackoffMaxMillis",
+            "grpcClientProducerBackoffMultiplier", "grpcClientProducerMaxAttempts", "grpcConsumerThreadPoolNums", "grpcConsumerThreadQueueCapacity",
+            "grpcMaxInboundMessageSize", "grpcProducerThreadPoolNums", "grpcProducerThreadQueueCapacity", "grpcProxyRelayRequestTimeoutInSeconds",
+            "grpcRouteThreadPoolNums", "grpcRouteThreadQueueCapacity", "grpcServerPort", "grpcShutdownTimeSeconds", "grpcThreadPoolNums",
+            "grpcThreadPoolQueueCapacity", "grpcTransactionThreadPoolNums", "grpcTransactionThreadQueueCapacity", "grpcWorkerLoopNum",
+            "heartbeatSyncerThreadPoolNums", "heartbeatSyncerThreadPoolQueueCapacity", "heartbeatSyncerTopicClusterName", "heartbeatSyncerTopicName",
+            "invisibleTimeMillisWhenClear", "localProxyConnectTimeoutMs", "localServeAddr", "lockTimeoutMsInHandleGroup",
+            "longPollingReserveTimeInMillis", "maxDelayTimeMills", "maxInvisibleTimeMills", "maxMessageGroupSize", "maxRenewRetryTimes",
+            "maxTransactionRecoverySecond", "maxUserPropertySize", "metadataThreadPoolNums", "metadataThreadPoolQueueCapacity",
+            "metricCollectorAddress", "metricCollectorMode", "minInvisibleTimeMillsForRecv", "namesrvDomain", "namesrvDomainSubgroup",
+            "printJstackInMillis", "printThreadPoolStatusInMillis", "producerProcessorThreadPoolNums", "producerProcessorThreadPoolQueueCapacity",
+            "proxyClusterName", "proxyMode", "proxyName", "remotingAccessAddr", "remotingDefaultThreadPoolNums",
+            "remotingDefaultThreadPoolQueueCapacity", "remotingHeartbeatThreadPoolNums", "remotingHeartbeatThreadPoolQueueCapacity",
+            "remotingListenPort", "remotingPullMessageThreadPoolNums", "remotingPullThreadPoolQueueCapacity", "remotingSendMessageThreadPoolNums",
+            "remotingSendThreadPoolQueueCapacity", "remotingTopicRouteThreadPoolNums", "remotingTopicRouteThreadPoolQueueCapacity",
+            "remotingUpdateOffsetThreadPoolNums", "remotingUpdateOffsetThreadPoolQueueCapacity", "remotingWaitTimeMillsInDefaultQueue",
+            "remotingWaitTimeMillsInHeartbeatQueue", "remotingWaitTimeMillsInPullQueue", "remotingWaitTimeMillsInSendQueue",
+            "remotingWaitTimeMillsInTopicRouteQueue", "remotingWaitTimeMillsInUpdateOffsetQueue", "renewAheadTimeMillis", "renewMaxThreadPoolNums",
+            "renewMaxTimeMillis", "renewSchedulePeriodMillis", "renewThreadPoolNums", "renewThreadPoolQueueCapacity", "rocketMQClusterName",
+            "rocketmqMQClientNum", "sendLatencyEnable", "startDetectorEnable", "subscriptionGroupConfigCacheExpiredSeconds",
+            "subscriptionGroupConfigCacheMaxNum", "subscriptionGroupConfigCacheRefreshSeconds", "tlsCertPath", "tlsCertWatchIntervalMs", "tlsKeyPath",
+            "tlsTestModeEnable", "topicConfigCacheExpiredSeconds", "topicConfigCacheMaxNum", "topicConfigCacheRefreshSeconds",
+            "topicRouteServiceCacheExpiredSeconds", "topicRouteServiceCacheMaxNum", "topicRouteServiceCacheRefreshSeconds",
+            "topicRouteServiceThreadPoolNums", "topicRouteServiceThreadPoolQueueCapacity", "transactionDataExpireMillis",
+            "transactionDataExpireScanPeriodMillis", "transactionDataMaxNum", "transactionDataMaxWaitClearMillis", "transactionHeartbeatBatchNum",
+            "transactionHeartbeatPeriodSecond", "transactionHeartbeatThreadPoolNums", "transactionHeartbeatThreadPoolQueueCapacity", "useDelayLevel",
+            "useEndpointPortFromRequest", "userCacheExpiredSeconds", "userCacheRefreshSeconds", "userPropertyMaxNum",
+        ],
+    },
+    // Tiered storage.
+    Group {
+        reason: "tiered storage is not planned in Java's form",
+        keys: &[
+            "objectStoreAccessKey", "objectStoreBucket", "objectStoreEndpoint", "objectStoreSecretKey", "readAheadCacheEnable",
+            "readAheadCacheExpireDuration", "readAheadCacheSizeThresholdRate", "readAheadMessageCountThreshold", "readAheadMessageSizeThreshold",
+            "recordGetMessageResult", "tieredMetadataServiceProvider", "tieredStorageLevel", "tieredStoreCommitLogMaxSize",
+            "tieredStoreConsumeQueueMaxSize", "tieredStoreCrcCheckEnable", "tieredStoreFilePath", "tieredStoreGroupCommitCount",
+            "tieredStoreGroupCommitSize", "tieredStoreGroupCommitTimeout", "tieredStoreIndexFileMaxHashSlotNum", "tieredStoreIndexFileMaxIndexNum",
+            "tieredStoreMaxGroupCommitCount", "tieredStoreMaxPendingLimit",
+        ],
+    },
+    // RocksDB.
+    Group {
+        reason: "consume queues and configuration are kept in files, not in RocksDB",
+        keys: &[
+            "bottomMostCompressionTypeForConsumeQueueStore", "cleanRocksDBDirtyCQIntervalMin", "combineAssignOffsetCQType",
+            "combineCQEnableCheckSelf", "combineCQLoadingCQTypes", "combineCQMaxExtraSearchCommitLogFiles", "combineCQPreferCQType",
+            "enableRocksDBLog", "memTableFlushIntervalMs", "realTimePersistRocksDBConfig", "rocksdbCQDoubleWriteEnable", "rocksdbCompressionType",
+            "rocksdbFlushWalFrequency", "rocksdbWalFileRollingThreshold", "statRocksDBCQIntervalSec",
+        ],
+    },
+    // Broker container.
+    Group {
+        reason: "several brokers in one process are not planned in Java's form",
+        keys: &[
+            "brokerConfigPaths", "brokerContainerIP", "isBrokerContainer", "isInBrokerContainer",
+        ],
+    },
+    // Address servers.
+    Group {
+        reason: "name servers are given as a list of addresses, which the resolver looks up",
+        keys: &[
+            "fetchNameSrvAddrByDnsLookup", "fetchNamesrvAddrByAddressServer", "fetchNamesrvAddrInterval", "updateNameServerAddrPeriod",
+            "updateNamesrvAddrInterval",
+        ],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_sorted_and_in_one_group_only() {
+        for group in GROUPS {
+            assert!(group.keys.is_sorted(), "{}", group.reason);
+        }
+        let mut names: Vec<&str> = all().collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn an_unknown_key_has_no_reason() {
+        assert!(reason_ignored("transientStorePoolEnable").is_some());
+        assert!(reason_ignored("noSuchKey").is_none());
+    }
+}
