@@ -63,7 +63,9 @@ pub(crate) fn drive(
                 queue += 1;
                 sent_at[slot] = now;
             }
-            stream.write_all(&out).context("the server closed the connection")?;
+            stream
+                .write_all(&out)
+                .context("the server closed the connection")?;
             out.clear();
         } else if free.len() == window {
             return Ok(tally);
@@ -72,12 +74,18 @@ pub(crate) fn drive(
         let arrived = Instant::now();
         input.each(|header| {
             let slot = (header.opaque - OPAQUE_BASE) as usize;
-            ensure!(slot < window, "answer to a request that was not made (opaque {})", header.opaque);
+            ensure!(
+                slot < window,
+                "answer to a request that was not made (opaque {})",
+                header.opaque
+            );
             free.push(slot);
             if header.code != 0 {
                 tally.refused += 1;
                 let remark = header.remark.unwrap_or_default();
-                tally.first_refusal.get_or_insert_with(|| format!("code {}: {remark}", header.code));
+                tally
+                    .first_refusal
+                    .get_or_insert_with(|| format!("code {}: {remark}", header.code));
                 return Ok(());
             }
             tally.acknowledged_in_all += 1;
@@ -154,7 +162,10 @@ impl Input {
         }
         self.buffer.copy_within(start..self.filled, 0);
         self.filled -= start;
-        ensure!(self.filled < self.buffer.len(), "an answer is larger than {READ_BYTES} bytes");
+        ensure!(
+            self.filled < self.buffer.len(),
+            "an answer is larger than {READ_BYTES} bytes"
+        );
         Ok(())
     }
 }

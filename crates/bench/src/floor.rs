@@ -62,7 +62,8 @@ impl Floor {
         let listener = runtime
             .block_on(TcpListener::bind(("127.0.0.1", port)))
             .with_context(|| format!("port {port} is taken"))?;
-        let file = File::create(file).with_context(|| format!("{} cannot be created", file.display()))?;
+        let file =
+            File::create(file).with_context(|| format!("{} cannot be created", file.display()))?;
         let log = Arc::new(Log {
             file,
             tail: Mutex::default(),
@@ -70,12 +71,18 @@ impl Floor {
             flushed: watch::Sender::new(0),
             sync,
         });
-        Ok(Self { runtime, listener, log })
+        Ok(Self {
+            runtime,
+            listener,
+            log,
+        })
     }
 
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
-        self.listener.local_addr().expect("a bound listener has an address")
+        self.listener
+            .local_addr()
+            .expect("a bound listener has an address")
     }
 
     /// Serves until the process is stopped.
@@ -108,7 +115,8 @@ async fn serve_connection(mut stream: TcpStream, log: Arc<Log>) -> io::Result<()
             return Ok(());
         }
         let mut taken = 0;
-        while let Ok(Some((frame, length))) = frame::split(&input[taken..], frame::FRAME_BYTES_MAX) {
+        while let Ok(Some((frame, length))) = frame::split(&input[taken..], frame::FRAME_BYTES_MAX)
+        {
             append_record(&frame, &mut records);
             append_answer(&frame, &mut answers);
             taken += length;
@@ -146,7 +154,8 @@ impl Log {
             tail.entries.push(entry);
             at += size as usize;
         }
-        self.file.write_all_at(records, tail.position % FILE_BYTES_MAX)?;
+        self.file
+            .write_all_at(records, tail.position % FILE_BYTES_MAX)?;
         tail.position += records.len() as u64;
         if tail.entries.len() > 4096 {
             tail.entries.clear();
@@ -210,8 +219,13 @@ fn opaque_of(frame: &Frame<'_>) -> Option<u32> {
         }
         frame::Codec::Json => {
             let key = b"\"opaque\":";
-            let at = frame.header.windows(key.len()).rposition(|window| window == key)?;
-            let digits = frame.header[at + key.len()..].iter().take_while(|b| b.is_ascii_digit());
+            let at = frame
+                .header
+                .windows(key.len())
+                .rposition(|window| window == key)?;
+            let digits = frame.header[at + key.len()..]
+                .iter()
+                .take_while(|b| b.is_ascii_digit());
             Some(digits.fold(0, |value, digit| value * 10 + u32::from(digit - b'0')))
         }
     }

@@ -37,7 +37,9 @@ impl Frames {
         let frame = &mut out[start..];
         match self.codec {
             Codec::Json => write_digits(&mut frame[*opaque_at..*opaque_at + 10], opaque as u64),
-            Codec::Binary => frame[*opaque_at..*opaque_at + 4].copy_from_slice(&opaque.to_be_bytes()),
+            Codec::Binary => {
+                frame[*opaque_at..*opaque_at + 4].copy_from_slice(&opaque.to_be_bytes())
+            }
         }
         write_digits(&mut frame[*time_at..*time_at + 13], now_ms as u64);
     }
@@ -53,14 +55,17 @@ fn template(topic: &str, queue_id: i32, body: &[u8], codec: Codec) -> (Vec<u8>, 
         sys_flag: 0,
         born_timestamp_ms: TIME_TEMPLATE,
         flag: 0,
-        properties: Some("UNIQ_KEY\u{1}7F000001000018B4AAC217E3B4F80000\u{2}WAIT\u{1}true\u{2}".into()),
+        properties: Some(
+            "UNIQ_KEY\u{1}7F000001000018B4AAC217E3B4F80000\u{2}WAIT\u{1}true\u{2}".into(),
+        ),
         reconsume_times: Some(0),
         unit_mode: Some(false),
         max_reconsume_times: None,
         batch: Some(false),
         broker_name: None,
     });
-    let mut command = Command::request(RequestCode::SEND_MESSAGE_V2, &header).with_body(body.to_vec());
+    let mut command =
+        Command::request(RequestCode::SEND_MESSAGE_V2, &header).with_body(body.to_vec());
     command.opaque = OPAQUE_BASE;
     command.codec = match codec {
         Codec::Json => frame::Codec::Json,
@@ -106,7 +111,10 @@ mod tests {
             assert_eq!(command.opaque, OPAQUE_BASE + 77);
             let header: SendMessageRequestV2<'_> = command.fields().read().unwrap();
             let header = header.0;
-            assert_eq!((header.queue_id, header.born_timestamp_ms), (2, 1_700_000_000_123));
+            assert_eq!(
+                (header.queue_id, header.born_timestamp_ms),
+                (2, 1_700_000_000_123)
+            );
         }
     }
 }

@@ -126,7 +126,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             } else {
                 print!("{report}");
             }
-            Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            Ok(if report.is_clean() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
         }
         Command::Floor(args) => {
             let floor = Floor::start(args.port, &args.file, args.sync)?;

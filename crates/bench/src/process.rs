@@ -40,7 +40,8 @@ impl Usage {
             anonymous_bytes: kib("RssAnon:"),
             file_bytes: kib("RssFile:") + kib("RssShmem:"),
             device_bytes_written: field(&io, "write_bytes:").unwrap_or(0),
-            descriptors: fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |dir| dir.count() as u64),
+            descriptors: fs::read_dir(format!("/proc/{pid}/fd"))
+                .map_or(0, |dir| dir.count() as u64),
         })
     }
 

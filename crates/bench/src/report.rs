@@ -67,7 +67,9 @@ impl BrokerCost {
     pub(crate) fn between(before: &Usage, after: &Usage, messages: u64, body_bytes: usize) -> Self {
         let cpu_seconds = after.cpu_seconds - before.cpu_seconds;
         let payload = (messages * body_bytes as u64).max(1);
-        let written = after.device_bytes_written.saturating_sub(before.device_bytes_written);
+        let written = after
+            .device_bytes_written
+            .saturating_sub(before.device_bytes_written);
         Self {
             cpu_seconds,
             messages_per_cpu_second: messages as f64 / cpu_seconds.max(0.01),
@@ -82,7 +84,10 @@ impl BrokerCost {
 impl SendReport {
     /// Whether every message was taken and is accounted for.
     pub fn is_clean(&self) -> bool {
-        self.refused == 0 && self.stored.is_none_or(|stored| stored == self.acknowledged_in_all)
+        self.refused == 0
+            && self
+                .stored
+                .is_none_or(|stored| stored == self.acknowledged_in_all)
     }
 
     pub(crate) fn set_latencies(&mut self, microseconds: &Histogram<u64>) {
@@ -101,7 +106,11 @@ impl fmt::Display for SendReport {
             "send {} B, {} connections x {} in flight, {} headers, {:.1} s",
             self.body_bytes, self.connections, self.window, self.codec, self.seconds
         )?;
-        writeln!(f, "  throughput       {:>12.0} msg/s", self.messages_per_second)?;
+        writeln!(
+            f,
+            "  throughput       {:>12.0} msg/s",
+            self.messages_per_second
+        )?;
         writeln!(
             f,
             "  latency          {:>12.3} ms p50, {:.3} p99, {:.3} p999, {:.1} max",
@@ -109,7 +118,11 @@ impl fmt::Display for SendReport {
         )?;
         if let Some(broker) = &self.broker {
             let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-            writeln!(f, "  broker           {:>12.0} msg per CPU-second", broker.messages_per_cpu_second)?;
+            writeln!(
+                f,
+                "  broker           {:>12.0} msg per CPU-second",
+                broker.messages_per_cpu_second
+            )?;
             writeln!(f, "  broker CPU       {:>12.2} s", broker.cpu_seconds)?;
             writeln!(
                 f,
@@ -117,12 +130,23 @@ impl fmt::Display for SendReport {
                 mib(broker.anonymous_bytes),
                 mib(broker.file_bytes)
             )?;
-            writeln!(f, "  device writes    {:>12.2} bytes per body byte", broker.device_bytes_per_body_byte)?;
+            writeln!(
+                f,
+                "  device writes    {:>12.2} bytes per body byte",
+                broker.device_bytes_per_body_byte
+            )?;
         }
-        writeln!(f, "  generator CPU    {:>12.2} s", self.generator_cpu_seconds)?;
+        writeln!(
+            f,
+            "  generator CPU    {:>12.2} s",
+            self.generator_cpu_seconds
+        )?;
         match self.stored {
             Some(stored) if stored == self.acknowledged_in_all && self.refused == 0 => {
-                writeln!(f, "  verified         {stored:>12} acknowledged messages are in the queues")
+                writeln!(
+                    f,
+                    "  verified         {stored:>12} acknowledged messages are in the queues"
+                )
             }
             Some(stored) => writeln!(
                 f,

@@ -208,7 +208,9 @@ fn stored(load: &SendLoad) -> Result<Option<u64>> {
 
 /// Messages stored by this run. Java dispatches behind its acknowledgements, so a shortfall gets time to settle.
 fn settled(load: &SendLoad, before: Option<u64>, expected: u64) -> Result<Option<u64>> {
-    let Some(before) = before else { return Ok(None) };
+    let Some(before) = before else {
+        return Ok(None);
+    };
     let deadline = Instant::now() + SETTLE_MAX;
     loop {
         let stored = stored(load)?.map(|after| after - before);

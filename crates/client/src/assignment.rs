@@ -35,7 +35,10 @@ mod tests {
                     .flat_map(|m| allocate_averagely(m, &all, &queues))
                     .collect();
                 taken.sort_unstable();
-                assert_eq!(taken, queues, "{queue_count} queues, {member_count} members");
+                assert_eq!(
+                    taken, queues,
+                    "{queue_count} queues, {member_count} members"
+                );
             }
         }
     }

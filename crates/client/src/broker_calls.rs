@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use protocol::body::{GetConsumerListByGroupResponseBody, LockBatchRequestBody, LockBatchResponseBody, UnlockBatchRequestBody};
+use protocol::body::{
+    GetConsumerListByGroupResponseBody, LockBatchRequestBody, LockBatchResponseBody,
+    UnlockBatchRequestBody,
+};
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
-use protocol::headers::{
-    ConsumerSendMsgBackRequest, GetConsumerListByGroupRequest, GetMaxOffsetRequest, GetMaxOffsetResponse,
-    GetMinOffsetRequest, GetMinOffsetResponse, PullMessageRequest, PullMessageResponse,
-    QueryConsumerOffsetRequest, QueryConsumerOffsetResponse, SearchOffsetRequest, SearchOffsetResponse,
-    UpdateConsumerOffsetRequest,
-};
 use protocol::header::ReadFields;
+use protocol::headers::{
+    ConsumerSendMsgBackRequest, GetConsumerListByGroupRequest, GetMaxOffsetRequest,
+    GetMaxOffsetResponse, GetMinOffsetRequest, GetMinOffsetResponse, PullMessageRequest,
+    PullMessageResponse, QueryConsumerOffsetRequest, QueryConsumerOffsetResponse,
+    SearchOffsetRequest, SearchOffsetResponse, UpdateConsumerOffsetRequest,
+};
 use protocol::json;
 use protocol::sysflag;
 
@@ -92,17 +95,24 @@ impl Instance {
             expression_type: Some("TAG".to_owned()),
             ..PullMessageRequest::default()
         };
-        let code = if call.lite { RequestCode::LITE_PULL_MESSAGE } else { RequestCode::PULL_MESSAGE };
+        let code = if call.lite {
+            RequestCode::LITE_PULL_MESSAGE
+        } else {
+            RequestCode::PULL_MESSAGE
+        };
         let timeout = PULL_TIMEOUT.max(call.suspend + CALL_TIMEOUT);
-        let response = self.call_any(&addr, Command::request(code, &header), timeout).await?;
+        let response = self
+            .call_any(&addr, Command::request(code, &header), timeout)
+            .await?;
         let found = match response.response_code() {
             ResponseCode::SUCCESS => {
-                let messages = Received::decode_all(call.queue, &response.body).map_err(|reason| {
-                    Error::Malformed {
-                        addr: addr.clone(),
-                        reason,
-                    }
-                })?;
+                let messages =
+                    Received::decode_all(call.queue, &response.body).map_err(|reason| {
+                        Error::Malformed {
+                            addr: addr.clone(),
+                            reason,
+                        }
+                    })?;
                 PullFound::Messages(messages)
             }
             ResponseCode::PULL_NOT_FOUND => PullFound::Nothing,
@@ -155,7 +165,6 @@ impl Instance {
             topic: queue.topic.clone(),
             queue_id: queue.queue_id,
             commit_offset: offset,
-            ..UpdateConsumerOffsetRequest::default()
         };
         let request = Command::request(RequestCode::UPDATE_CONSUMER_OFFSET, &header);
         self.call(&addr, request, CALL_TIMEOUT).await.map(drop)
@@ -178,7 +187,6 @@ impl Instance {
         let header = GetMinOffsetRequest {
             topic: queue.topic.clone(),
             queue_id: queue.queue_id,
-            ..GetMinOffsetRequest::default()
         };
         let request = Command::request(RequestCode::GET_MIN_OFFSET, &header);
         let response = self.call(&addr, request, CALL_TIMEOUT).await?;
@@ -213,7 +221,6 @@ impl Instance {
         let addr = self.broker_address(&queue.broker_name, crate::route::MASTER_ID, true)?;
         let header = GetConsumerListByGroupRequest {
             consumer_group: group.to_owned(),
-            ..GetConsumerListByGroupRequest::default()
         };
         let request = Command::request(RequestCode::GET_CONSUMER_LIST_BY_GROUP, &header);
         let response = self.call(&addr, request, CALL_TIMEOUT).await?;
@@ -237,7 +244,7 @@ impl Instance {
             mq_set: queues.iter().map(to_wire).collect(),
             ..LockBatchRequestBody::default()
         };
-        let body = serde_json::to_vec(&body).expect("a lock request is plain data");
+        let body = json::encode(&body);
         let request = Command::request(RequestCode::LOCK_BATCH_MQ, &()).with_body(body);
         let response = self.call(&addr, request, CALL_TIMEOUT).await?;
         let granted: LockBatchResponseBody = read_body(&addr, &response)?;
@@ -250,10 +257,10 @@ impl Instance {
         let body = UnlockBatchRequestBody {
             consumer_group: group.to_owned(),
             client_id: self.client_id().to_owned(),
-            mq_set: vec![to_wire(queue)],
+            mq_set: [to_wire(queue)].into(),
             ..UnlockBatchRequestBody::default()
         };
-        let body = serde_json::to_vec(&body).expect("an unlock request is plain data");
+        let body = json::encode(&body);
         let request = Command::request(RequestCode::UNLOCK_BATCH_MQ, &()).with_body(body);
         self.call(&addr, request, CALL_TIMEOUT).await.map(drop)
     }
@@ -282,7 +289,7 @@ fn read<H: for<'a> ReadFields<'a>>(addr: &str, response: &Command) -> Result<H, 
 }
 
 fn read_body<T: serde::de::DeserializeOwned>(addr: &str, response: &Command) -> Result<T, Error> {
-    serde_json::from_slice(&json::normalize(&response.body)).map_err(|e| Error::Malformed {
+    json::decode(&response.body).map_err(|e| Error::Malformed {
         addr: addr.to_owned(),
         reason: e.to_string(),
     })

@@ -28,7 +28,11 @@ pub(crate) fn decompress(sys_flag: i32, body: &[u8]) -> Result<Bytes, String> {
         Some(Codec::Zlib) => read_bounded(ZlibDecoder::new(body)),
         Some(Codec::Lz4) => read_bounded(lz4_flex::frame::FrameDecoder::new(body)),
         Some(Codec::Zstd) => zstd::Decoder::new(body).and_then(read_bounded),
-        None => return Err(format!("system flag {sys_flag:#x} names no known compression")),
+        None => {
+            return Err(format!(
+                "system flag {sys_flag:#x} names no known compression"
+            ));
+        }
     };
     plain.map_err(|e| format!("a compressed body cannot be read: {e}"))
 }

@@ -20,7 +20,9 @@ pub enum Error {
         remark: String,
     },
     /// No name server knows the topic: create it, or let the broker create topics by itself.
-    #[error("no name server of {nameservers} has a route for topic {topic}: create the topic first")]
+    #[error(
+        "no name server of {nameservers} has a route for topic {topic}: create the topic first"
+    )]
     NoRoute {
         /// The topic.
         topic: String,

@@ -107,7 +107,9 @@ impl Instance {
                     _ = stopping.changed() => return,
                     _ = period.tick() => {}
                 }
-                let Some(instance) = weak.upgrade() else { return };
+                let Some(instance) = weak.upgrade() else {
+                    return;
+                };
                 instance.refresh_routes().await;
                 instance.heartbeat().await;
             }
@@ -126,8 +128,14 @@ impl Instance {
             task.abort();
         }
         let identity = self.identity.lock().expect("no holder panics").clone();
-        let producers = identity.producer_data_set.iter().map(|p| (Some(p.group_name.clone()), None));
-        let consumers = identity.consumer_data_set.iter().map(|c| (None, Some(c.group_name.clone())));
+        let producers = identity
+            .producer_data_set
+            .iter()
+            .map(|p| (Some(p.group_name.clone()), None));
+        let consumers = identity
+            .consumer_data_set
+            .iter()
+            .map(|c| (None, Some(c.group_name.clone())));
         let groups: Vec<_> = producers.chain(consumers).collect();
         for addr in self.broker_addresses() {
             for (producer_group, consumer_group) in groups.clone() {
@@ -224,7 +232,11 @@ impl Instance {
     }
 
     pub(crate) fn cached_route(&self, topic: &str) -> Option<Arc<Route>> {
-        self.routes.read().expect("no holder panics").get(topic).cloned()
+        self.routes
+            .read()
+            .expect("no holder panics")
+            .get(topic)
+            .cloned()
     }
 
     /// Asks the name servers in turn, and says to new brokers at once who this client is.
@@ -250,18 +262,15 @@ impl Instance {
         let header = GetRouteInfoRequest {
             topic: topic.to_owned(),
             accept_standard_json_only: Some(true),
-            ..GetRouteInfoRequest::default()
         };
         let mut last = None;
         for addr in &self.nameservers {
             let request = Command::request(RequestCode::GET_ROUTEINFO_BY_TOPIC, &header);
             match self.call(addr, request, CALL_TIMEOUT).await {
                 Ok(response) => {
-                    return serde_json::from_slice(&json::normalize(&response.body)).map_err(|e| {
-                        Error::Malformed {
-                            addr: addr.clone(),
-                            reason: format!("route of {topic}: {e}"),
-                        }
+                    return json::decode(&response.body).map_err(|e| Error::Malformed {
+                        addr: addr.clone(),
+                        reason: format!("route of {topic}: {e}"),
                     });
                 }
                 Err(Error::Refused { code, .. }) if code == ResponseCode::TOPIC_NOT_EXIST => {
@@ -308,7 +317,7 @@ impl Instance {
         if identity.producer_data_set.is_empty() && identity.consumer_data_set.is_empty() {
             return;
         }
-        let body = serde_json::to_vec(&identity).expect("a heartbeat is plain data");
+        let body = json::encode(&identity);
         let request = Command::request(RequestCode::HEART_BEAT, &()).with_body(body);
         if let Err(error) = self.call(addr, request, CALL_TIMEOUT).await {
             tracing::warn!(addr, %error, "heartbeat not taken");
@@ -318,7 +327,11 @@ impl Instance {
     async fn refresh_routes(&self) {
         let topics: Vec<String> = {
             let routes = self.routes.read().expect("no holder panics");
-            routes.keys().filter(|topic| !topic.is_empty()).cloned().collect()
+            routes
+                .keys()
+                .filter(|topic| !topic.is_empty())
+                .cloned()
+                .collect()
         };
         for topic in topics {
             if let Err(error) = self.fetch_route(&topic).await {

@@ -109,7 +109,8 @@ impl LitePullConsumerBuilder {
         if self.subscriptions.is_empty() == self.assigned.is_empty() {
             return Err(ConsumeError::Configuration {
                 group: self.group,
-                reason: "give it topics to subscribe to, or queues to read, and not both".to_owned(),
+                reason: "give it topics to subscribe to, or queues to read, and not both"
+                    .to_owned(),
             });
         }
         let instance = Instance::new(&self.nameservers)?;
@@ -179,10 +180,16 @@ impl LitePullConsumer {
     pub fn seek(&self, queue: &MessageQueue, offset: i64) -> Result<(), Error> {
         let mut fetches = self.core.fetches.lock().expect("no holder panics");
         let Some(fetch) = fetches.get_mut(queue) else {
-            return Err(Error::Invalid(format!("{queue} is not read by this consumer")));
+            return Err(Error::Invalid(format!(
+                "{queue} is not read by this consumer"
+            )));
         };
         fetch.task.abort();
-        self.core.polled.lock().expect("no holder panics").remove(queue);
+        self.core
+            .polled
+            .lock()
+            .expect("no holder panics")
+            .remove(queue);
         self.core.offsets.reach(queue, offset);
         *fetch = self.core.fetch(queue, offset, fetch.generation + 1);
         Ok(())
@@ -249,7 +256,8 @@ impl Core {
             true,
             &all,
         );
-        self.instance.identify(|identity| identity.consumer_data_set.push(data));
+        self.instance
+            .identify(|identity| identity.consumer_data_set.push(data));
         for topic in self.subscriptions.keys() {
             self.instance.fetch_route(topic).await?;
         }
@@ -307,7 +315,11 @@ impl Core {
             self.polled.lock().expect("no holder panics").remove(&queue);
         }
         for queue in share {
-            let is_known = self.fetches.lock().expect("no holder panics").contains_key(queue);
+            let is_known = self
+                .fetches
+                .lock()
+                .expect("no holder panics")
+                .contains_key(queue);
             if is_known {
                 continue;
             }
@@ -358,11 +370,16 @@ impl Core {
                 }
             };
             next = answer.next_offset;
-            let PullFound::Messages(messages) = answer.found else { continue };
+            let PullFound::Messages(messages) = answer.found else {
+                continue;
+            };
             let batch = Batch {
                 queue: queue.clone(),
                 generation,
-                messages: messages.into_iter().filter(|m| subscription.accepts(m)).collect(),
+                messages: messages
+                    .into_iter()
+                    .filter(|m| subscription.accepts(m))
+                    .collect(),
                 next,
             };
             if self.deliver.send(batch).await.is_err() {
@@ -375,7 +392,9 @@ impl Core {
     fn accept(&self, batch: Batch) -> Option<Vec<Received>> {
         let is_current = {
             let fetches = self.fetches.lock().expect("no holder panics");
-            fetches.get(&batch.queue).is_some_and(|fetch| fetch.generation == batch.generation)
+            fetches
+                .get(&batch.queue)
+                .is_some_and(|fetch| fetch.generation == batch.generation)
         };
         if !is_current {
             return None;

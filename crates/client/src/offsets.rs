@@ -48,7 +48,10 @@ impl Offsets {
     pub(crate) fn open(group: &str, home: Home) -> Result<Self, Error> {
         let table = match &home {
             Home::File(Some(path)) => load(path).map_err(|e| {
-                Error::Invalid(format!("offset file {} cannot be read: {e}", path.display()))
+                Error::Invalid(format!(
+                    "offset file {} cannot be read: {e}",
+                    path.display()
+                ))
             })?,
             _ => HashMap::new(),
         };
@@ -101,8 +104,12 @@ impl Offsets {
     async fn persist_only(&self, wanted: impl Fn(&MessageQueue) -> bool) {
         let unsaved: Vec<(MessageQueue, i64)> = {
             let table = self.table.lock().expect("no holder panics");
-            let unsaved = table.iter().filter(|(queue, reached)| reached.unsaved && wanted(queue));
-            unsaved.map(|(queue, reached)| (queue.clone(), reached.offset)).collect()
+            let unsaved = table
+                .iter()
+                .filter(|(queue, reached)| reached.unsaved && wanted(queue));
+            unsaved
+                .map(|(queue, reached)| (queue.clone(), reached.offset))
+                .collect()
         };
         if unsaved.is_empty() {
             return;
@@ -112,7 +119,9 @@ impl Offsets {
                 for (queue, offset) in unsaved {
                     match instance.update_offset(&self.group, &queue, offset).await {
                         Ok(()) => self.mark_saved(&queue, offset),
-                        Err(error) => tracing::warn!(%queue, offset, %error, "offset not committed, tried again later"),
+                        Err(error) => {
+                            tracing::warn!(%queue, offset, %error, "offset not committed, tried again later")
+                        }
                     }
                 }
             }
@@ -120,8 +129,12 @@ impl Offsets {
             Home::File(Some(path)) => {
                 let written = save(path, &self.table.lock().expect("no holder panics"));
                 match written {
-                    Ok(()) => unsaved.iter().for_each(|(queue, offset)| self.mark_saved(queue, *offset)),
-                    Err(error) => tracing::error!(path = %path.display(), %error, "offset file not written"),
+                    Ok(()) => unsaved
+                        .iter()
+                        .for_each(|(queue, offset)| self.mark_saved(queue, *offset)),
+                    Err(error) => {
+                        tracing::error!(path = %path.display(), %error, "offset file not written")
+                    }
                 }
             }
         }
@@ -170,7 +183,9 @@ fn save(path: &Path, table: &HashMap<MessageQueue, Reached>) -> io::Result<()> {
             offset: reached.offset,
         })
         .collect();
-    lines.sort_by(|a, b| (&a.topic, &a.broker_name, a.queue_id).cmp(&(&b.topic, &b.broker_name, b.queue_id)));
+    lines.sort_by(|a, b| {
+        (&a.topic, &a.broker_name, a.queue_id).cmp(&(&b.topic, &b.broker_name, b.queue_id))
+    });
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir)?;
     }

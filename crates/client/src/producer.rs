@@ -151,7 +151,10 @@ impl Producer {
             let queues = shared.writable(message.topic()).await?;
             let index = choose(queues.len());
             let queue = queues.get(index).ok_or_else(|| {
-                Error::Invalid(format!("queue {index} was chosen of {} queues", queues.len()))
+                Error::Invalid(format!(
+                    "queue {index} was chosen of {} queues",
+                    queues.len()
+                ))
             })?;
             shared.attempt(&message, queue).await
         };
@@ -277,10 +280,15 @@ impl Shared {
 
     async fn send_batch(&self, messages: &[Message], topic: &str) -> Result<SendReceipt, Error> {
         if messages.is_empty() {
-            return Err(Error::Invalid("a batch needs at least one message".to_owned()));
+            return Err(Error::Invalid(
+                "a batch needs at least one message".to_owned(),
+            ));
         }
         if let Some(other) = messages.iter().find(|message| message.topic() != topic) {
-            let reason = format!("a batch has one topic: {topic} and {} differ", other.topic());
+            let reason = format!(
+                "a batch has one topic: {topic} and {} differ",
+                other.topic()
+            );
             return Err(Error::Invalid(reason));
         }
         let queues = self.writable(topic).await?;
@@ -302,7 +310,8 @@ impl Shared {
             batch: Some(true),
             ..self.header(&queue, 0, 0, String::new())
         });
-        let request = Command::request(RequestCode::SEND_BATCH_MESSAGE, &header).with_body(body.freeze());
+        let request =
+            Command::request(RequestCode::SEND_BATCH_MESSAGE, &header).with_body(body.freeze());
         self.exchange(&queue, request, ids.join(",")).await
     }
 
@@ -310,7 +319,8 @@ impl Shared {
         let message_id = self.unique_ids.next(now_ms());
         let (body, sys_flag) = self.pack(message.body());
         let properties = message.encode_properties(&message_id);
-        let header = SendMessageRequestV2(self.header(queue, sys_flag, message.flag_value(), properties));
+        let header =
+            SendMessageRequestV2(self.header(queue, sys_flag, message.flag_value(), properties));
         let request = Command::request(RequestCode::SEND_MESSAGE_V2, &header).with_body(body);
         (request, message_id)
     }
@@ -346,7 +356,10 @@ impl Shared {
         }
         let packed = compression::compress(body);
         if packed.len() < body.len() {
-            (packed, sysflag::COMPRESSED | sysflag::Compression::Zlib.bits())
+            (
+                packed,
+                sysflag::COMPRESSED | sysflag::Compression::Zlib.bits(),
+            )
         } else {
             (body.clone(), 0)
         }

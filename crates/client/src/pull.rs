@@ -127,7 +127,11 @@ impl PullConsumer {
     ///
     /// # Errors
     /// When the broker cannot be asked or refuses.
-    pub async fn search_offset(&self, queue: &MessageQueue, timestamp_ms: i64) -> Result<i64, Error> {
+    pub async fn search_offset(
+        &self,
+        queue: &MessageQueue,
+        timestamp_ms: i64,
+    ) -> Result<i64, Error> {
         self.instance.route(&queue.topic).await?;
         self.instance.search_offset(queue, timestamp_ms).await
     }
@@ -147,7 +151,9 @@ impl PullConsumer {
     /// When the broker cannot be asked or refuses.
     pub async fn commit_offset(&self, queue: &MessageQueue, offset: i64) -> Result<(), Error> {
         self.instance.route(&queue.topic).await?;
-        self.instance.update_offset(&self.group, queue, offset).await
+        self.instance
+            .update_offset(&self.group, queue, offset)
+            .await
     }
 
     /// Closes the connections.

@@ -124,7 +124,8 @@ struct Lock {
 impl Lock {
     fn grant(&self) {
         let until = self.origin.elapsed() + LOCK_TRUSTED;
-        self.until_ms.store(until.as_millis() as i64, Ordering::Release);
+        self.until_ms
+            .store(until.as_millis() as i64, Ordering::Release);
         self.granted.notify_one();
     }
 
@@ -207,7 +208,10 @@ impl PushConsumerBuilder {
             group: self.group.clone(),
             reason: reason.to_owned(),
         };
-        let listener = self.listener.clone().ok_or_else(|| missing("it has no listener"))?;
+        let listener = self
+            .listener
+            .clone()
+            .ok_or_else(|| missing("it has no listener"))?;
         if self.subscriptions.is_empty() {
             return Err(missing("it subscribes to no topic"));
         }
@@ -225,7 +229,10 @@ impl PushConsumerBuilder {
 
 impl PushConsumer {
     /// A consumer of `group`; `nameservers` is `host:port`, several separated by `;`.
-    pub fn builder(group: impl Into<String>, nameservers: impl Into<String>) -> PushConsumerBuilder {
+    pub fn builder(
+        group: impl Into<String>,
+        nameservers: impl Into<String>,
+    ) -> PushConsumerBuilder {
         PushConsumerBuilder {
             group: group.into(),
             nameservers: nameservers.into(),
@@ -249,9 +256,9 @@ impl PushConsumer {
     }
 
     /// Finishes the running listeners, commits, and leaves the group.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
         self.core.stopping.send_replace(true);
-        for task in self.tasks {
+        for task in self.tasks.drain(..) {
             drop(task.await);
         }
         let all = self.assigned_now();
@@ -307,7 +314,8 @@ impl Core {
             false,
             &all,
         );
-        self.instance.identify(|identity| identity.consumer_data_set.push(data));
+        self.instance
+            .identify(|identity| identity.consumer_data_set.push(data));
         for topic in self.subscriptions.keys() {
             match self.instance.fetch_route(topic).await {
                 Ok(_) => {}
@@ -394,10 +402,17 @@ impl Core {
         }
         let mut by_broker: BTreeMap<&str, Vec<MessageQueue>> = BTreeMap::new();
         for queue in queues {
-            by_broker.entry(&queue.broker_name).or_default().push(queue.clone());
+            by_broker
+                .entry(&queue.broker_name)
+                .or_default()
+                .push(queue.clone());
         }
         for (broker, queues) in by_broker {
-            match self.instance.lock(&self.settings.group, broker, &queues).await {
+            match self
+                .instance
+                .lock(&self.settings.group, broker, &queues)
+                .await
+            {
                 Ok(granted) => locked.extend(granted),
                 Err(error) => tracing::warn!(broker, %error, "queues not locked"),
             }
@@ -409,9 +424,7 @@ impl Core {
     async fn begin(self: &Arc<Self>, queue: MessageQueue) {
         let start = match self.offsets.load(&queue).await {
             Ok(Some(offset)) => Ok(offset),
-            Ok(None) => {
-                rebalance::first_offset(&self.instance, &queue, self.settings.start).await
-            }
+            Ok(None) => rebalance::first_offset(&self.instance, &queue, self.settings.start).await,
             Err(error) => Err(error),
         };
         let start = match start {
@@ -563,7 +576,9 @@ impl QueueRun {
         let core = &self.core;
         let subscription = &core.subscriptions[&self.queue.topic];
         let clustering = core.settings.model == MessageModel::Clustering;
-        let (offset, commit) = self.progress.with(|pending| (pending.next(), pending.commit_offset()));
+        let (offset, commit) = self
+            .progress
+            .with(|pending| (pending.next(), pending.commit_offset()));
         let call = PullCall {
             group: &core.settings.group,
             queue: &self.queue,
@@ -593,7 +608,9 @@ impl QueueRun {
             .collect();
         self.progress.with(|pending| {
             pending.add(
-                matching.iter().map(|message| (message.queue_offset, message.body.len())),
+                matching
+                    .iter()
+                    .map(|message| (message.queue_offset, message.body.len())),
                 answer.next_offset,
             );
         });
@@ -610,7 +627,8 @@ impl QueueRun {
     }
 
     fn done(&self, messages: &[i64]) {
-        self.progress.with(|pending| messages.iter().for_each(|offset| pending.done(*offset)));
+        self.progress
+            .with(|pending| messages.iter().for_each(|offset| pending.done(*offset)));
         self.record_progress();
         self.progress.consumed.notify_one();
     }
@@ -635,7 +653,10 @@ impl QueueRun {
     /// Calls the listener; what it does not take goes back to the broker, or is tried again here.
     async fn consume_until_taken(&self, mut messages: Vec<Received>) {
         loop {
-            let offsets: Vec<i64> = messages.iter().map(|message| message.queue_offset).collect();
+            let offsets: Vec<i64> = messages
+                .iter()
+                .map(|message| message.queue_offset)
+                .collect();
             if (self.core.listener)(messages.clone()).await == ConsumeResult::Success {
                 return self.done(&offsets);
             }
@@ -661,7 +682,12 @@ impl QueueRun {
     async fn send_back(&self, messages: Vec<Received>) -> Vec<Received> {
         let mut kept = Vec::new();
         for message in messages {
-            match self.core.instance.send_back(&self.core.settings.group, &message).await {
+            match self
+                .core
+                .instance
+                .send_back(&self.core.settings.group, &message)
+                .await
+            {
                 Ok(()) => self.done(&[message.queue_offset]),
                 Err(error) => {
                     tracing::warn!(queue = %self.queue, offset = message.queue_offset, %error,
@@ -684,7 +710,12 @@ impl QueueRun {
                 if self.stopped() {
                     return;
                 }
-                let permit = self.core.workers.acquire().await.expect("the semaphore is never closed");
+                let permit = self
+                    .core
+                    .workers
+                    .acquire()
+                    .await
+                    .expect("the semaphore is never closed");
                 let result = (self.core.listener)(chunk.clone()).await;
                 drop(permit);
                 if result == ConsumeResult::Success {

@@ -29,12 +29,18 @@ pub(crate) struct Subscription {
 impl Subscription {
     /// `expression` is `*` or tags joined by `||`.
     pub(crate) fn new(topic: &str, expression: &str) -> Self {
-        let expression = if expression.trim().is_empty() { "*" } else { expression.trim() };
+        let expression = if expression.trim().is_empty() {
+            "*"
+        } else {
+            expression.trim()
+        };
         let tags = if expression == "*" {
             HashSet::new()
         } else {
             let tags = expression.split("||").map(str::trim);
-            tags.filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
+            tags.filter(|tag| !tag.is_empty())
+                .map(str::to_owned)
+                .collect()
         };
         Self {
             topic: topic.to_owned(),
@@ -72,18 +78,18 @@ pub(crate) fn consumer_data(
     ConsumerData {
         group_name: group.to_owned(),
         consume_type: if actively {
-            protocol::body::ConsumeType::ConsumeActively
+            protocol::body::ConsumeType::Actively
         } else {
-            protocol::body::ConsumeType::ConsumePassively
+            protocol::body::ConsumeType::Passively
         },
         message_model: match model {
             MessageModel::Clustering => protocol::body::MessageModel::Clustering,
             MessageModel::Broadcasting => protocol::body::MessageModel::Broadcasting,
         },
         consume_from_where: match start {
-            StartFrom::Newest => protocol::body::ConsumeFromWhere::ConsumeFromLastOffset,
-            StartFrom::Oldest => protocol::body::ConsumeFromWhere::ConsumeFromFirstOffset,
-            StartFrom::Timestamp(_) => protocol::body::ConsumeFromWhere::ConsumeFromTimestamp,
+            StartFrom::Newest => protocol::body::ConsumeFromWhere::LastOffset,
+            StartFrom::Oldest => protocol::body::ConsumeFromWhere::FirstOffset,
+            StartFrom::Timestamp(_) => protocol::body::ConsumeFromWhere::Timestamp,
         },
         subscription_data_set: subscriptions.iter().map(Subscription::to_wire).collect(),
         unit_mode: false,
@@ -102,7 +108,11 @@ pub(crate) async fn share(
         MessageModel::Broadcasting => Ok(route.readable.clone()),
         MessageModel::Clustering => {
             let members = instance.members(group, topic).await?;
-            Ok(allocate_averagely(instance.client_id(), &members, &route.readable))
+            Ok(allocate_averagely(
+                instance.client_id(),
+                &members,
+                &route.readable,
+            ))
         }
     }
 }

@@ -50,10 +50,14 @@ impl Route {
                 .get(&queues.broker_name)
                 .is_some_and(|addrs| addrs.contains_key(&MASTER_ID));
             if perm::is_writable(queues.perm) && has_master {
-                route.writable.extend((0..queues.write_queue_nums).map(queue));
+                route
+                    .writable
+                    .extend((0..queues.write_queue_nums).map(queue));
             }
             if perm::is_readable(queues.perm) {
-                route.readable.extend((0..queues.read_queue_nums).map(queue));
+                route
+                    .readable
+                    .extend((0..queues.read_queue_nums).map(queue));
             }
         }
         route.writable.sort();
@@ -65,7 +69,11 @@ impl Route {
     pub(crate) fn address(&self, broker_name: &str, id: i64, any: bool) -> Option<&str> {
         let addresses = self.brokers.get(broker_name)?;
         let exact = addresses.get(&id);
-        let found = if any { exact.or_else(|| addresses.values().next()) } else { exact };
+        let found = if any {
+            exact.or_else(|| addresses.values().next())
+        } else {
+            exact
+        };
         found.map(String::as_str)
     }
 }
@@ -91,7 +99,10 @@ mod tests {
     fn a_broker_without_master_is_read_and_not_written() {
         let route = route(TWO_BROKERS);
         let names = |queues: &[MessageQueue]| {
-            queues.iter().map(|q| format!("{}{}", q.broker_name, q.queue_id)).collect::<Vec<_>>()
+            queues
+                .iter()
+                .map(|q| format!("{}{}", q.broker_name, q.queue_id))
+                .collect::<Vec<_>>()
         };
         assert_eq!(names(&route.writable), ["a0"]);
         assert_eq!(names(&route.readable), ["a0", "a1", "b0"]);
