@@ -1,24 +1,32 @@
 //! Keeps and hands out messages.
 //!
-//! A [`Broker`] is a handful of parts. A request goes through [`service`]'s one table from code to handler; sends and
+//! A [`Broker`] is a handful of parts. A request goes through one table from code to handler (`service`); sends and
 //! pulls go their own, short way there.
 //!
 //! | part | subject |
 //! |---|---|
-//! | [`config`] | the keys of a broker's configuration |
-//! | `topics`, `groups`, `offsets` | what is kept in `config/*.json` |
+//! | [`config`], `settings` | the keys of a broker's configuration; what the message path needs of them |
+//! | `start` | from a configuration to a broker that listens, and back |
+//! | `topics`, `groups`, `offsets`, `persist` | what is kept in `config/*.json` |
 //! | `clients`, `locks`, `notify` | who is connected, who may consume which queue in order, who must be told |
 //! | `longpoll` | pulls that wait for a message |
-//! | `registration` | telling the name servers |
+//! | `registration`, `system_topics` | telling the name servers; the topics that every broker has |
 //! | `requests` | one file a request |
+//!
+//! Invariants: nothing on the message path waits for a file, a lock of another connection's work, or a name server; a
+//! request that may, runs on the blocking pool under a permit; no request makes the broker panic.
 
 pub mod call;
 pub mod config;
-mod service;
+mod counters;
 mod longpoll;
 mod registration;
 mod requests;
+mod service;
+mod settings;
+mod start;
 mod system_topics;
+mod text;
 
 mod clients;
 mod groups;
@@ -30,30 +38,50 @@ mod topics;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use platform::clock::Clock;
 use platform::disk::Disk;
 use protocol::body::TopicConfig;
+use protocol::code::ResponseCode;
+use protocol::message_id::UniqueIds;
+use remoting::{Connection, Permit};
 use storage::Store;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use call::Refusal;
+use settings::Settings;
 
 pub use config::BrokerKeys;
+pub use start::{Running, StartError};
+
+/// Requests of all connections that are on the blocking pool or wait for it. Each holds a copy of its request.
+const BLOCKING_REQUESTS_MAX: usize = 4096;
 
 /// A broker that serves.
 ///
 /// Parts are reached by name; a handler uses the two or three that it needs.
 pub struct Broker {
-    keys: RwLock<Arc<BrokerKeys>>,
+    settings: RwLock<Arc<Settings>>,
     identity: Identity,
-    clock: Arc<dyn Clock>,
+    context: Context,
     started_at_ms: i64,
+    config_dir: PathBuf,
+    next_queue: AtomicU32,
+    blocking: Arc<Semaphore>,
+    pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) client: Arc<remoting::Client>,
+    pub(crate) unique_ids: UniqueIds,
+    pub(crate) counters: counters::Counters,
     pub(crate) store: Arc<Store>,
     pub(crate) topics: topics::Topics,
     pub(crate) groups: groups::Groups,
     pub(crate) offsets: offsets::Offsets,
     pub(crate) clients: clients::Clients,
     pub(crate) locks: locks::QueueLocks,
-    pub(crate) longpoll: longpoll::LongPoll,
+    pub(crate) longpoll: Arc<longpoll::LongPoll>,
     pub(crate) registration: registration::Registration,
 }
 
@@ -66,10 +94,12 @@ pub struct Identity {
     pub name: Arc<str>,
     /// `brokerId`; 0 is the master.
     pub id: i64,
-    /// The address that clients are told, part of every message id.
+    /// The address that clients are told, as it is written into registrations.
+    pub advertised: Arc<str>,
+    /// The same as numbers: part of every message id.
     pub address: SocketAddr,
-    /// The address for replicas.
-    pub replica_address: SocketAddr,
+    /// The address that replicas are told.
+    pub replica_address: Arc<str>,
 }
 
 /// The effects that a broker works with, so that tests may control them.
@@ -85,15 +115,31 @@ pub struct Context {
     pub config_file: Option<PathBuf>,
 }
 
+/// A place among the requests that are handled on the blocking pool. Given back when dropped.
+pub(crate) struct BlockingPermit {
+    _of_connection: Permit,
+    _of_broker: OwnedSemaphorePermit,
+}
+
 impl Broker {
-    /// The configuration as it is at this moment.
-    pub fn keys(&self) -> Arc<BrokerKeys> {
-        self.keys.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Replaces the configuration; it holds for requests that arrive from here on.
+    /// The configuration as it is at this moment.
+    pub fn keys(&self) -> Arc<BrokerKeys> {
+        self.settings().keys.clone()
+    }
+
+    /// Replaces the configuration; it holds for requests that arrive from here on. What was used to start (ports,
+    /// directories, names, the flush mode) stays as it was until the next start.
     pub(crate) fn set_keys(&self, keys: BrokerKeys) {
-        *self.keys.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(keys);
+        let permission_changed = self.keys().broker_permission != keys.broker_permission;
+        let settings = Settings::new(Arc::new(keys), &self.identity);
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        if permission_changed {
+            self.registration.everything_changed();
+        }
     }
 
     /// Who this broker is.
@@ -101,9 +147,19 @@ impl Broker {
         &self.identity
     }
 
+    /// The effects that it works with.
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// The directory of `topics.json`, `consumerOffset.json` and their like.
+    pub(crate) fn config_dir(&self) -> &std::path::Path {
+        &self.config_dir
+    }
+
     /// Milliseconds since 1970.
     pub(crate) fn now_ms(&self) -> i64 {
-        self.clock.now_ms()
+        self.context.clock.now_ms()
     }
 
     /// When the broker started.
@@ -111,8 +167,45 @@ impl Broker {
         self.started_at_ms
     }
 
+    /// A number that grows by one each time, for handing out queues in turn.
+    pub(crate) fn next_queue(&self) -> u32 {
+        self.next_queue.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// A topic was created or changed: the name servers are told at once. Its file is the caller's (`topics`).
     pub(crate) fn topic_changed(&self, topic: &Arc<TopicConfig>) {
         self.registration.topic_changed(topic);
+    }
+
+    /// Topics were deleted: the name servers are told what is left.
+    pub(crate) fn topics_deleted(&self) {
+        self.registration.everything_changed();
+    }
+
+    /// Waits until the name servers have heard of every change so far, or do not answer. Blocks: only for handlers
+    /// of `Kind::Blocking`.
+    pub(crate) fn wait_for_registration(&self, timeout: Duration) {
+        self.runtime.block_on(self.registration.settled(timeout));
+    }
+
+    /// A place for one request of `connection` on the blocking pool.
+    pub(crate) fn blocking_permit(&self, connection: &Connection) -> Result<BlockingPermit, Refusal> {
+        let of_connection = connection.permit();
+        let of_broker = self.blocking.clone().try_acquire_owned().ok();
+        match (of_connection, of_broker) {
+            (Some(of_connection), Some(of_broker)) => {
+                Ok(BlockingPermit { _of_connection: of_connection, _of_broker: of_broker })
+            }
+            _ => Err(Refusal::new(
+                ResponseCode::SYSTEM_BUSY,
+                "[OVERLOAD]system busy, start flow control for a while",
+            )),
+        }
+    }
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("identity", &self.identity).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,17 @@
 //! The broker's side of its connections: one table from request code to handler, and the short way of sends and pulls.
 
-use crate::call::Entry;
-use crate::requests;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use protocol::code::{RequestCode, ResponseCode};
+use protocol::reply::ReplyHead;
+use remoting::{Connection, Gate, HeldFailure, Replies, Request, Service};
+use storage::WriteState;
+use tokio::sync::watch;
+
+use crate::Broker;
+use crate::call::{Call, Entry, Handler, Kind, Refusal, Reply};
+use crate::requests::{self, pull, send};
 
 /// The table, one part a file.
 const HANDLERS: &[&[Entry]] = &[
@@ -15,3 +25,127 @@ const HANDLERS: &[&[Entry]] = &[
     requests::stats::HANDLERS,
     requests::topic::HANDLERS,
 ];
+
+/// What connections talk to.
+pub(crate) struct BrokerService {
+    broker: Arc<Broker>,
+    handlers: HashMap<RequestCode, (Kind, Handler)>,
+    gate: watch::Receiver<Gate>,
+}
+
+impl BrokerService {
+    /// A service whose held answers wait for `gate`.
+    pub(crate) fn new(broker: Arc<Broker>, gate: watch::Receiver<Gate>) -> BrokerService {
+        let rows = HANDLERS.iter().copied().flatten();
+        let handlers = rows.map(|(code, kind, handler)| (*code, (*kind, *handler))).collect();
+        BrokerService { broker, handlers, gate }
+    }
+
+    fn serve_other(&self, connection: &Arc<Connection>, request: &Request<'_>, replies: &mut Replies) {
+        let head = request.head();
+        match self.handlers.get(&request.code()) {
+            Some((Kind::Inline, handler)) => {
+                let reply = answer(&self.broker, *handler, &Call { request, connection });
+                replies.reply(head, reply.code, reply.remark.as_deref(), &reply.fields, &[&reply.body]);
+            }
+            Some((Kind::Blocking, handler)) => {
+                if let Err(refusal) = self.serve_blocking(connection, request, *handler) {
+                    replies.refuse(head, refusal.code, &refusal.remark);
+                }
+            }
+            None => replies.refuse(
+                head,
+                ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
+                &format!(" request type {} not supported", request.header.code),
+            ),
+        }
+    }
+
+    /// Runs a handler that may wait on the blocking pool, with its own copy of the request.
+    fn serve_blocking(
+        &self,
+        connection: &Arc<Connection>,
+        request: &Request<'_>,
+        handler: Handler,
+    ) -> Result<(), Refusal> {
+        let permit = self.broker.blocking_permit(connection)?;
+        let (broker, connection) = (self.broker.clone(), connection.clone());
+        let (head, command) = (request.head(), request.to_command());
+        self.broker.runtime.spawn_blocking(move || {
+            let request = Request { header: command.as_header(), body: &command.body, codec: command.codec };
+            let reply = answer(&broker, handler, &Call { request: &request, connection: &connection });
+            let sent = connection.reply(head, reply.code, reply.remark.as_deref(), &reply.fields, &[&reply.body]);
+            if let Err(error) = sent {
+                tracing::debug!(peer = %connection.peer(), code = command.code, %error, "an answer found no way");
+            }
+            drop(permit);
+        });
+        Ok(())
+    }
+}
+
+fn answer(broker: &Broker, handler: Handler, call: &Call<'_>) -> Reply {
+    handler(broker, call).unwrap_or_else(Reply::from)
+}
+
+impl Service for BrokerService {
+    fn serve(&self, connection: &Arc<Connection>, requests: &[Request<'_>], replies: &mut Replies) {
+        // Sends go first, all of them in one append: whatever else the batch asks sees their messages.
+        let sends = requests.iter().filter(|request| send::is_send(request.code())).count();
+        if sends > 0 {
+            send::serve(&self.broker, connection, requests, replies);
+        }
+        if sends == requests.len() {
+            return;
+        }
+        for request in requests {
+            let code = request.code();
+            if pull::is_pull(code) {
+                pull::serve(&self.broker, connection, request, replies);
+            } else if !send::is_send(code) {
+                self.serve_other(connection, request, replies);
+            }
+        }
+    }
+
+    fn refuse_held(&self, failure: HeldFailure, head: ReplyHead, replies: &mut Replies) {
+        match failure {
+            HeldFailure::TimedOut => replies.refuse(
+                head,
+                ResponseCode::FLUSH_DISK_TIMEOUT,
+                "the message is stored, but the disk did not confirm it in time; it is slow or overloaded",
+            ),
+            HeldFailure::GateFailed => {
+                let reason = match self.broker.store.write_state() {
+                    WriteState::Failed { reason } | WriteState::DiskFull { reason } => reason,
+                    WriteState::Writable | WriteState::Closed => "the store was closed".to_owned(),
+                };
+                let refusal = send::failed(&reason);
+                replies.refuse(head, refusal.code, &refusal.remark);
+            }
+        }
+    }
+
+    fn gate(&self) -> Option<watch::Receiver<Gate>> {
+        Some(self.gate.clone())
+    }
+
+    fn closed(&self, connection: &Arc<Connection>) {
+        self.broker.longpoll.closed(connection);
+        self.broker.clients.closed(&self.broker, connection);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_has_one_handler() {
+        let mut seen = std::collections::HashSet::new();
+        for (code, _, _) in HANDLERS.iter().copied().flatten() {
+            assert!(seen.insert(*code), "{code} is in the table twice");
+            assert!(!send::is_send(*code) && !pull::is_pull(*code), "{code} has a way of its own");
+        }
+    }
+}

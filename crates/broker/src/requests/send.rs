@@ -1,1 +1,561 @@
-//! send
+//! SEND_MESSAGE (10), SEND_MESSAGE_V2 (310), SEND_BATCH_MESSAGE (320).
+//!
+//! All sends that one read of a connection yielded are checked one by one, then appended together. A send that is
+//! refused is answered at once and takes no other with it. The checks and their texts are those of Java 5.3:
+//! `SendMessageProcessor`, `AbstractSendMessageProcessor.msgCheck`.
+
+pub(crate) mod properties;
+pub(crate) mod topic;
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+
+use protocol::body::TopicConfig;
+use protocol::code::{RequestCode, ResponseCode};
+use protocol::header::WriteFields;
+use protocol::headers::{SendMessageRequest, SendMessageRequestV2};
+use protocol::properties as names;
+use protocol::reply::ReplyHead;
+use protocol::sysflag;
+use remoting::{Connection, Replies, Request};
+use storage::{AppendError, Appended, FlushMode, NewMessage};
+
+use crate::call::Refusal;
+use crate::requests::batch;
+use crate::settings::Settings;
+use crate::text::{Decimal, OffsetIds};
+use crate::Broker;
+
+use properties::Scan;
+
+/// Bodies and properties of one append, in bytes. It bounds how long the append lock is held for one connection.
+const APPEND_BYTES_MAX: usize = 4 << 20;
+/// Topics of a batch that are looked through before the table of topics.
+const TOPICS_REMEMBERED: usize = 8;
+/// What a thread keeps of its scratch memory between two batches, in bytes.
+const SCRATCH_BYTES_KEPT: usize = 1 << 20;
+
+/// The header of a send, in the one form that both versions are read into.
+pub(crate) type Header<'a> = SendMessageRequest<'a>;
+
+/// Reads the header. A batch carries the header of V2, or V1's from an old client; its names tell them apart.
+fn header_of<'a>(request: &Request<'a>) -> Result<Header<'a>, Refusal> {
+    let is_long = match request.code() {
+        RequestCode::SEND_MESSAGE => true,
+        RequestCode::SEND_MESSAGE_V2 => false,
+        _ => request.header.fields.get("topic").is_some(),
+    };
+    if is_long {
+        return Ok(request.read()?);
+    }
+    let SendMessageRequestV2(header) = request.read()?;
+    Ok(header)
+}
+
+/// Whether a request is a send.
+pub(crate) fn is_send(code: RequestCode) -> bool {
+    matches!(code, RequestCode::SEND_MESSAGE | RequestCode::SEND_MESSAGE_V2 | RequestCode::SEND_BATCH_MESSAGE)
+}
+
+/// A message that has passed its checks. It names its parts by position, so that the memory outlives the batch.
+struct Draft {
+    topic: usize,
+    request: usize,
+    body: Range<usize>,
+    properties: Range<usize>,
+    queue_id: i32,
+    flag: i32,
+    sys_flag: i32,
+    born_timestamp_ms: i64,
+    reconsume_times: i32,
+}
+
+/// A request that waits for its messages to be appended.
+struct Waiting {
+    head: ReplyHead,
+    messages: usize,
+    queue_id: i32,
+    /// The message's unique id, inside the scratch text; empty when it has none.
+    unique_id: Range<usize>,
+    /// The client wants to be told after the flush, not before.
+    wait_for_flush: bool,
+}
+
+/// The sends of one batch on their way into the store. Reused, so that a batch allocates little.
+#[derive(Default)]
+struct Sends {
+    text: String,
+    body_bytes: usize,
+    topics: Vec<Arc<TopicConfig>>,
+    drafts: Vec<Draft>,
+    waiting: Vec<Waiting>,
+    appended: Vec<Appended>,
+    /// Always empty between two appends; kept for its memory.
+    messages: Vec<NewMessage<'static>>,
+    ids: String,
+}
+
+thread_local! {
+    static SCRATCH: Cell<Option<Box<Sends>>> = const { Cell::new(None) };
+}
+
+/// Serves every send among `requests`.
+pub(crate) fn serve(broker: &Broker, connection: &Arc<Connection>, requests: &[Request<'_>], replies: &mut Replies) {
+    let settings = broker.settings();
+    let mut sends = SCRATCH.take().unwrap_or_default();
+    let batch = Batch { broker, settings: &settings, requests, born_host: born_host(connection), connection };
+    for (index, request) in requests.iter().enumerate() {
+        if !is_send(request.code()) {
+            continue;
+        }
+        if sends.text.len() + sends.body_bytes + request.body.len() > APPEND_BYTES_MAX {
+            batch.append(&mut sends, replies);
+        }
+        if let Err(refusal) = batch.check(&mut sends, index, request) {
+            batch.refuse(request.head(), &refusal, replies);
+        }
+    }
+    batch.append(&mut sends, replies);
+    sends.topics.clear();
+    if sends.text.capacity() <= SCRATCH_BYTES_KEPT {
+        SCRATCH.set(Some(sends));
+    }
+}
+
+/// An IPv4 client of a socket that takes both is shown as what it is.
+fn born_host(connection: &Connection) -> SocketAddr {
+    let peer = connection.peer();
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}
+
+/// What all sends of a batch share.
+struct Batch<'a> {
+    broker: &'a Broker,
+    settings: &'a Settings,
+    requests: &'a [Request<'a>],
+    born_host: SocketAddr,
+    connection: &'a Arc<Connection>,
+}
+
+impl Batch<'_> {
+    /// Checks one send and drafts its messages. On an error nothing is left behind.
+    fn check(&self, sends: &mut Sends, index: usize, request: &Request<'_>) -> Result<(), Refusal> {
+        let header = header_of(request)?;
+        let mut topic = self.topic(sends, &header)?;
+        let mut config = &sends.topics[topic];
+        self.check_queue(config, &header)?;
+        let is_batch = header.batch == Some(true) || request.code() == RequestCode::SEND_BATCH_MESSAGE;
+        if is_batch {
+            return self.draft_batch(sends, topic, index, request, &header);
+        }
+        self.check_body(request.body.len())?;
+        let client_properties = header.properties.as_deref().unwrap_or("");
+        let scan = properties::scan(client_properties);
+        self.check_features(&scan, header.sys_flag)?;
+        let mut dead_letter = false;
+        if let Some(group) = protocol::topic::group_of_retry_topic(&header.topic)
+            && let Some(dead) = topic::dead_letter(self.broker, group, request.header.version, &header)?
+        {
+            topic = position_of(sends, dead);
+            config = &sends.topics[topic];
+            dead_letter = true;
+        }
+        if scan.delayed() && !dead_letter {
+            return Err(not_yet("delayed messages (property DELAY)"));
+        }
+        if topic::is_compaction(config) && scan.keys.is_none() {
+            return Err(Refusal::new(ResponseCode::MESSAGE_ILLEGAL, "Required message key is missing"));
+        }
+        let queue_id = self.queue_id(config, if dead_letter { 0 } else { header.queue_id })?;
+        let sys_flag = topic::sys_flag(config, header.sys_flag);
+
+        let text_before = sends.text.len();
+        let unique_id = properties::store(
+            &mut sends.text,
+            client_properties,
+            &scan,
+            dead_letter,
+            &self.settings.stored_properties,
+            || self.broker.unique_ids.next(self.broker.now_ms()),
+        );
+        let properties = text_before..sends.text.len();
+        if properties.len() > names::BYTES_MAX {
+            sends.text.truncate(text_before);
+            return Err(self.illegal());
+        }
+        sends.body_bytes += request.body.len();
+        sends.drafts.push(Draft {
+            topic,
+            request: index,
+            body: 0..request.body.len(),
+            properties,
+            queue_id,
+            flag: header.flag,
+            sys_flag,
+            born_timestamp_ms: header.born_timestamp_ms,
+            reconsume_times: header.reconsume_times.unwrap_or(0),
+        });
+        sends.waiting.push(Waiting {
+            head: request.head(),
+            messages: 1,
+            queue_id,
+            unique_id,
+            wait_for_flush: self.holds(scan.wait),
+        });
+        Ok(())
+    }
+
+    /// Drafts the messages of a batch: one record each, with the properties that the client gave each.
+    fn draft_batch(
+        &self,
+        sends: &mut Sends,
+        topic: usize,
+        index: usize,
+        request: &Request<'_>,
+        header: &Header<'_>,
+    ) -> Result<(), Refusal> {
+        let config = &sends.topics[topic];
+        let scan = properties::scan(header.properties.as_deref().unwrap_or(""));
+        let items = batch::check(request.body, &self.settings.limits, header, config, &scan)?;
+        let queue_id = self.queue_id(config, header.queue_id)?;
+        let sys_flag = topic::sys_flag(config, header.sys_flag);
+        for item in &items {
+            let text_before = sends.text.len();
+            sends.text.push_str(item.properties);
+            sends.drafts.push(Draft {
+                topic,
+                request: index,
+                body: item.body.clone(),
+                properties: text_before..sends.text.len(),
+                queue_id,
+                flag: item.flag,
+                sys_flag,
+                born_timestamp_ms: header.born_timestamp_ms,
+                reconsume_times: header.reconsume_times.unwrap_or(0),
+            });
+        }
+        sends.body_bytes += request.body.len();
+        let unique_before = sends.text.len();
+        sends.text.push_str(scan.unique_id.unwrap_or(""));
+        sends.waiting.push(Waiting {
+            head: request.head(),
+            messages: items.len(),
+            queue_id,
+            unique_id: unique_before..sends.text.len(),
+            wait_for_flush: self.holds(scan.wait),
+        });
+        Ok(())
+    }
+
+    /// The position of the send's topic among those of the batch.
+    fn topic(&self, sends: &mut Sends, header: &Header<'_>) -> Result<usize, Refusal> {
+        // Nearly always the topic of the message before.
+        let latest = sends.topics.len().saturating_sub(TOPICS_REMEMBERED);
+        let known = sends.topics[latest..].iter().rposition(|config| *config.topic_name == *header.topic);
+        if let Some(known) = known {
+            return Ok(latest + known);
+        }
+        let config = topic::find_or_create(self.broker, self.settings, self.connection, header)?;
+        sends.topics.push(config);
+        Ok(sends.topics.len() - 1)
+    }
+
+    fn check_queue(&self, config: &TopicConfig, header: &Header<'_>) -> Result<(), Refusal> {
+        let queues = config.write_queue_nums.max(config.read_queue_nums);
+        if header.queue_id < queues {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            ResponseCode::INVALID_PARAMETER,
+            format!(
+                "request queueId[{}] is illegal, TopicConfig [topicName={}, readQueueNums={}, writeQueueNums={}] Producer: {}",
+                header.queue_id, config.topic_name, config.read_queue_nums, config.write_queue_nums, self.born_host
+            ),
+        ))
+    }
+
+    /// A client that names no queue gets the next one in turn.
+    fn queue_id(&self, config: &TopicConfig, asked: i32) -> Result<i32, Refusal> {
+        if asked >= 0 {
+            return Ok(asked);
+        }
+        let queues = u32::try_from(config.write_queue_nums).unwrap_or(0);
+        if queues == 0 {
+            return Err(Refusal::new(
+                ResponseCode::INVALID_PARAMETER,
+                format!("topic[{}] has no queue to write to", config.topic_name),
+            ));
+        }
+        Ok((self.broker.next_queue() % queues) as i32)
+    }
+
+    fn check_body(&self, body_bytes: usize) -> Result<(), Refusal> {
+        if body_bytes <= self.settings.limits.message_bytes_max { Ok(()) } else { Err(self.illegal()) }
+    }
+
+    /// What belongs to a part that this version does not have must not be stored as if it were a plain message.
+    fn check_features(&self, scan: &Scan<'_>, sys_flag: i32) -> Result<(), Refusal> {
+        if scan.transaction
+            || matches!(
+                sysflag::transaction(sys_flag),
+                sysflag::TRANSACTION_PREPARED | sysflag::TRANSACTION_ROLLBACK
+            )
+        {
+            return Err(not_yet("transactional messages (property TRAN_MSG)"));
+        }
+        if scan.inner_batch || sys_flag & (sysflag::INNER_BATCH | sysflag::NEED_UNWRAP) != 0 {
+            return Err(self.illegal());
+        }
+        match scan.deliver_at_ms(self.broker.now_ms()) {
+            Err(properties::NotANumber) => Err(Refusal::new(
+                ResponseCode::MESSAGE_ILLEGAL,
+                "timer message illegal, the delay or the deliver time is no number",
+            )),
+            Ok(Some(_)) => Err(not_yet("timed messages (properties TIMER_DELIVER_MS, TIMER_DELAY_MS, TIMER_DELAY_SEC)")),
+            Ok(None) => Ok(()),
+        }
+    }
+
+    fn illegal(&self) -> Refusal {
+        illegal(self.settings.limits.message_bytes_max)
+    }
+
+    fn holds(&self, wait: bool) -> bool {
+        wait && self.broker.store.flush_mode() == FlushMode::Sync
+    }
+
+    /// Appends everything that was drafted, and answers.
+    fn append(&self, sends: &mut Sends, replies: &mut Replies) {
+        if sends.drafts.is_empty() {
+            return;
+        }
+        let outcome = self.append_drafts(sends);
+        match outcome {
+            Ok(()) => self.answer(sends, replies),
+            // One message may be at fault, and must not take the others with it.
+            Err(error) if is_about_a_message(&error) && sends.waiting.len() > 1 => self.append_singly(sends, replies),
+            Err(error) => {
+                let refusal = self.refusal(&error);
+                for waiting in &sends.waiting {
+                    self.refuse(waiting.head, &refusal, replies);
+                }
+            }
+        }
+        sends.clear();
+    }
+
+    fn append_drafts(&self, sends: &mut Sends) -> Result<(), AppendError> {
+        sends.appended.clear();
+        let mut messages = reuse(std::mem::take(&mut sends.messages));
+        messages.extend(sends.drafts.iter().map(|draft| self.message(sends, draft)));
+        let outcome = self.broker.store.append(&messages, &mut sends.appended);
+        sends.messages = reuse(messages);
+        outcome
+    }
+
+    /// The slow way after a refusal: each request for itself.
+    fn append_singly(&self, sends: &mut Sends, replies: &mut Replies) {
+        let mut first = 0;
+        for waiting in &sends.waiting {
+            let drafts = &sends.drafts[first..first + waiting.messages];
+            first += waiting.messages;
+            let messages: Vec<_> = drafts.iter().map(|draft| self.message(sends, draft)).collect();
+            let mut appended = Vec::with_capacity(messages.len());
+            match self.broker.store.append(&messages, &mut appended) {
+                Ok(()) => self.answer_one(waiting, &sends.text, &appended, &mut String::new(), replies),
+                Err(error) => self.refuse(waiting.head, &self.refusal(&error), replies),
+            }
+        }
+    }
+
+    fn message<'s>(&self, sends: &'s Sends, draft: &Draft) -> NewMessage<'s>
+    where
+        Self: 's,
+    {
+        NewMessage {
+            topic: &sends.topics[draft.topic].topic_name,
+            queue_id: draft.queue_id,
+            flag: draft.flag,
+            sys_flag: draft.sys_flag,
+            born_timestamp_ms: draft.born_timestamp_ms,
+            born_host: self.born_host,
+            store_host: self.broker.identity().address,
+            reconsume_times: draft.reconsume_times,
+            prepared_transaction_offset: 0,
+            body: &self.requests[draft.request].body[draft.body.clone()],
+            properties: &sends.text[draft.properties.clone()],
+        }
+    }
+
+    fn answer(&self, sends: &mut Sends, replies: &mut Replies) {
+        let mut ids = std::mem::take(&mut sends.ids);
+        let mut rest = sends.appended.as_slice();
+        for waiting in &sends.waiting {
+            let Some((appended, behind)) = rest.split_at_checked(waiting.messages) else { break };
+            rest = behind;
+            self.answer_one(waiting, &sends.text, appended, &mut ids, replies);
+        }
+        sends.ids = ids;
+    }
+
+    fn answer_one(
+        &self,
+        waiting: &Waiting,
+        text: &str,
+        appended: &[Appended],
+        ids: &mut String,
+        replies: &mut Replies,
+    ) {
+        let (Some(first), Some(last)) = (appended.first(), appended.last()) else { return };
+        self.broker.counters.put(appended.len(), first.physical_offset, last.end);
+        let mut offset_ids = self.settings.offset_ids;
+        let message_id = match appended {
+            [one] => offset_ids.id(one.physical_offset),
+            many => join_ids(&mut offset_ids, many, ids),
+        };
+        let unique_id = &text[waiting.unique_id.clone()];
+        let fields = Sent {
+            settings: self.settings,
+            message_id,
+            queue_id: waiting.queue_id,
+            queue_offset: first.queue_offset as i64,
+            transaction_id: (!unique_id.is_empty()).then_some(unique_id),
+        };
+        if waiting.wait_for_flush {
+            replies.reply_when(last.end, waiting.head, ResponseCode::SUCCESS, None, &fields, &[]);
+        } else {
+            replies.reply(waiting.head, ResponseCode::SUCCESS, None, &fields, &[]);
+        }
+    }
+
+    fn refuse(&self, head: ReplyHead, refusal: &Refusal, replies: &mut Replies) {
+        replies.reply(head, refusal.code, Some(&refusal.remark), &Region(self.settings), &[]);
+    }
+
+    fn refusal(&self, error: &AppendError) -> Refusal {
+        match error {
+            AppendError::DiskFull { reason } => Refusal::new(
+                ResponseCode::SERVICE_NOT_AVAILABLE,
+                format!(
+                    "service not available now. It may be caused by one of the following reasons: the broker's disk is full [{reason}], \
+                     messages are put to the slave, message store has been shut down, etc. Free space on the broker's disk, or lower \
+                     fileReservedTime; writing resumes by itself."
+                ),
+            ),
+            AppendError::Failed { reason } => failed(reason),
+            AppendError::Closed => {
+                Refusal::new(ResponseCode::SERVICE_NOT_AVAILABLE, "service not available now: the broker is shutting down")
+            }
+            AppendError::Busy { .. } => Refusal::new(
+                ResponseCode::SYSTEM_BUSY,
+                "[PC_SYNCHRONIZED]broker busy, start flow control for a while",
+            ),
+            AppendError::TooLarge { .. }
+            | AppendError::TopicTooLong { .. }
+            | AppendError::PropertiesTooLong { .. }
+            | AppendError::Unstorable { .. } => self.illegal(),
+        }
+    }
+}
+
+impl Sends {
+    fn clear(&mut self) {
+        self.text.clear();
+        self.body_bytes = 0;
+        self.drafts.clear();
+        self.waiting.clear();
+        self.appended.clear();
+    }
+}
+
+fn position_of(sends: &mut Sends, config: Arc<TopicConfig>) -> usize {
+    sends.topics.push(config);
+    sends.topics.len() - 1
+}
+
+/// The same memory for messages of another batch. There are none in it; only the type changes.
+fn reuse<'b>(mut messages: Vec<NewMessage<'_>>) -> Vec<NewMessage<'b>> {
+    messages.clear();
+    messages.into_iter().map(|_| unreachable!("the list was cleared")).collect()
+}
+
+fn join_ids<'t>(offset_ids: &mut OffsetIds, appended: &[Appended], ids: &'t mut String) -> &'t str {
+    ids.clear();
+    for (index, appended) in appended.iter().enumerate() {
+        if index > 0 {
+            ids.push(',');
+        }
+        ids.push_str(offset_ids.id(appended.physical_offset));
+    }
+    ids
+}
+
+fn is_about_a_message(error: &AppendError) -> bool {
+    matches!(
+        error,
+        AppendError::TooLarge { .. }
+            | AppendError::TopicTooLong { .. }
+            | AppendError::PropertiesTooLong { .. }
+            | AppendError::Unstorable { .. }
+    )
+}
+
+/// MESSAGE_ILLEGAL with Java's text.
+pub(crate) fn illegal(message_bytes_max: usize) -> Refusal {
+    Refusal::new(
+        ResponseCode::MESSAGE_ILLEGAL,
+        format!(
+            "the message is illegal, maybe msg body or properties length not matched. msg body length limit {message_bytes_max}B, \
+             msg properties length limit 32KB."
+        ),
+    )
+}
+
+/// The store has failed: nothing more is taken until the broker is restarted.
+pub(crate) fn failed(reason: &str) -> Refusal {
+    Refusal::new(
+        ResponseCode::SERVICE_NOT_AVAILABLE,
+        format!("service not available now: the message store has failed and takes no more writes ({reason}). Check the disk, then restart the broker."),
+    )
+}
+
+/// A kind of message that a later version will take.
+fn not_yet(what: &str) -> Refusal {
+    Refusal::new(
+        ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
+        format!("{what} are not supported by this version of the broker; the message was not stored"),
+    )
+}
+
+/// The fields of an answer that clients read even from a refusal.
+struct Region<'a>(&'a Settings);
+
+impl WriteFields for Region<'_> {
+    fn write_fields(&self, write: &mut dyn FnMut(&str, &str)) {
+        write(names::MSG_REGION, &self.0.region_id);
+        write(names::TRACE_SWITCH, self.0.trace_on);
+    }
+}
+
+/// The fields of the answer to a send.
+struct Sent<'a> {
+    settings: &'a Settings,
+    message_id: &'a str,
+    queue_id: i32,
+    queue_offset: i64,
+    transaction_id: Option<&'a str>,
+}
+
+impl WriteFields for Sent<'_> {
+    fn write_fields(&self, write: &mut dyn FnMut(&str, &str)) {
+        write("msgId", self.message_id);
+        write("queueId", Decimal::new(self.queue_id.into()).as_str());
+        write("queueOffset", Decimal::new(self.queue_offset).as_str());
+        if let Some(transaction_id) = self.transaction_id {
+            write("transactionId", transaction_id);
+        }
+        Region(self.settings).write_fields(write);
+    }
+}

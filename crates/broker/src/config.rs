@@ -1,0 +1,117 @@
+//! The keys of a broker's configuration, under the names that RocketMQ's files use.
+
+configuration::keys! {
+    /// Everything that a broker can be told. Keys of `BrokerConfig` first, then those of `MessageStoreConfig`.
+    pub struct BrokerKeys {
+        /// Name of the broker; the brokers of one name are replicas of each other.
+        broker_name: String = String::from("broker-a"), "brokerName";
+        /// Name of the cluster. A topic of the same name lists its brokers.
+        broker_cluster_name: String = String::from("DefaultCluster"), "brokerClusterName";
+        /// 0 is the master, larger numbers are its replicas.
+        broker_id: i64 = 0, "brokerId", within 0..=i64::MAX;
+        /// Addresses of the name servers, separated by semicolons.
+        namesrv_addr: String = String::new(), "namesrvAddr";
+        /// Port for clients; 0 takes a free one. Two less is the VIP port.
+        listen_port: u16 = 10911, "listenPort";
+        /// Address to listen on.
+        bind_address: String = String::from("0.0.0.0"), "bindAddress";
+        /// Address that clients are told; found by itself when empty.
+        broker_ip1: String = String::new(), "brokerIP1";
+        /// Address that replicas are told; that of clients when empty.
+        broker_ip2: String = String::new(), "brokerIP2";
+        /// What clients may do with this broker: 4 read, 2 write, added.
+        broker_permission: i32 = 6, "brokerPermission", within 0..=7;
+        /// Queues of a topic that is created by its first message, at most.
+        default_topic_queue_nums: i32 = 8, "defaultTopicQueueNums", within 1..=65535;
+        /// Whether the first message to an unknown topic creates it.
+        auto_create_topic_enable: bool = true, "autoCreateTopicEnable";
+        /// Whether the cluster's topic can be read and written.
+        cluster_topic_enable: bool = true, "clusterTopicEnable";
+        /// Whether the broker's topic can be read and written.
+        broker_topic_enable: bool = true, "brokerTopicEnable";
+        /// Whether an unknown consumer group is created when it is first seen.
+        auto_create_subscription_group: bool = true, "autoCreateSubscriptionGroup";
+        /// Name of the topic for message traces.
+        msg_trace_topic_name: String = String::from("RMQ_SYS_TRACE_TOPIC"), "msgTraceTopicName";
+        /// Whether the topic for message traces exists.
+        trace_topic_enable: bool = false, "traceTopicEnable";
+        /// How often consumer offsets are written to their file.
+        flush_consumer_offset_interval: u64 = 5000, "flushConsumerOffsetInterval", unit "ms", within 1..=3600000;
+        /// Whether a pull that finds nothing waits as long as its client asks.
+        long_polling_enable: bool = true, "longPollingEnable";
+        /// How long it waits otherwise.
+        short_polling_time_ms: u64 = 1000, "shortPollingTimeMills", unit "ms";
+        /// Whether consumers are told at once that their group changed.
+        notify_consumer_ids_changed_enable: bool = true, "notifyConsumerIdsChangedEnable";
+        /// Region that every message bears in its properties.
+        region_id: String = String::from("DefaultRegion"), "regionId";
+        /// Whether clients are told to trace their messages.
+        trace_on: bool = true, "traceOn";
+        /// How long a name server has for its answer.
+        register_broker_timeout_mills: u64 = 24000, "registerBrokerTimeoutMills", unit "ms";
+        /// How often the broker registers.
+        register_name_server_period: u64 = 30000, "registerNameServerPeriod", unit "ms";
+        /// Whether pulls of lite pull consumers are served.
+        lite_pull_message_enable: bool = true, "litePullMessageEnable";
+        /// Whether an operator's reset of offsets is kept here and handed out with the next pull.
+        use_server_side_reset_offset: bool = true, "useServerSideResetOffset";
+        /// A connection without a byte for this long is closed.
+        server_channel_max_idle_time_seconds: u64 = 120, "serverChannelMaxIdleTimeSeconds", unit "s", within 1..=86400;
+        /// A client that is silent for this long is forgotten.
+        channel_expired_timeout: u64 = 120000, "channelExpiredTimeout", unit "ms";
+
+        /// Directory of everything that is kept.
+        store_path_root_dir: String = String::from("~/store"), "storePathRootDir";
+        /// Directory of the commit log; `commitlog` below the root when empty.
+        store_path_commit_log: String = String::new(), "storePathCommitLog";
+        /// Size of a commit log segment.
+        mapped_file_size_commit_log: u64 = 1073741824, "mappedFileSizeCommitLog", unit "bytes", within 4096..=1099511627776;
+        /// Size of a consume queue file; rounded down to whole entries of 20 bytes.
+        mapped_file_size_consume_queue: u64 = 6000000, "mappedFileSizeConsumeQueue", unit "bytes", within 20..=1099511627776;
+        /// When a send is answered: SYNC_FLUSH after the disk has the message (survives power loss), ASYNC_FLUSH after the
+        /// kernel has it (survives `kill -9`). Java's default is ASYNC_FLUSH.
+        flush_disk_type: String = String::from("SYNC_FLUSH"), "flushDiskType";
+        /// How often the log is synced under ASYNC_FLUSH.
+        flush_interval_commit_log: u64 = 500, "flushIntervalCommitLog", unit "ms", within 1..=3600000;
+        /// How long a send waits for the disk under SYNC_FLUSH before it is answered FLUSH_DISK_TIMEOUT.
+        sync_flush_timeout: u64 = 5000, "syncFlushTimeout", unit "ms", within 1..=3600000;
+        /// Hours of the day in which expired segments are deleted, separated by semicolons.
+        delete_when: String = String::from("04"), "deleteWhen";
+        /// How long messages are kept.
+        file_reserved_time: u64 = 72, "fileReservedTime", unit "h";
+        /// How often expired segments and the disk are looked at.
+        clean_resource_interval: u64 = 10000, "cleanResourceInterval", unit "ms", within 10..=3600000;
+        /// Used part of the disk above which expired segments are deleted at any hour.
+        disk_max_used_space_ratio: u8 = 75, "diskMaxUsedSpaceRatio", unit "%", within 1..=100;
+        /// Used part of the disk above which the oldest segments are deleted even when not expired.
+        disk_space_clean_forcibly_ratio: u8 = 85, "diskSpaceCleanForciblyRatio", unit "%", within 1..=100;
+        /// Used part of the disk above which sends are refused.
+        disk_space_warning_level_ratio: u8 = 90, "diskSpaceWarningLevelRatio", unit "%", within 1..=100;
+        /// Whether segments may be deleted before they expire.
+        clean_file_forcibly_enable: bool = true, "cleanFileForciblyEnable";
+        /// Segments deleted in one look at most.
+        delete_file_batch_max: u64 = 10, "deleteFileBatchMax", within 1..=10000;
+        /// Largest body of a message.
+        max_message_size: u32 = 4194304, "maxMessageSize", unit "bytes", within 1..=16000000;
+        /// Messages in one answer to a pull when they are in memory.
+        max_transfer_count_on_message_in_memory: u32 = 32, "maxTransferCountOnMessageInMemory", within 1..=65535;
+        /// Bytes in one answer to a pull when they are in memory.
+        max_transfer_bytes_on_message_in_memory: u32 = 262144, "maxTransferBytesOnMessageInMemory", unit "bytes", within 1..=16000000;
+        /// Messages in one answer to a pull when they come from the disk.
+        max_transfer_count_on_message_in_disk: u32 = 8, "maxTransferCountOnMessageInDisk", within 1..=65535;
+        /// Bytes in one answer to a pull when they come from the disk.
+        max_transfer_bytes_on_message_in_disk: u32 = 65536, "maxTransferBytesOnMessageInDisk", unit "bytes", within 1..=16000000;
+        /// Whether messages can be found by key and unique id.
+        message_index_enable: bool = true, "messageIndexEnable";
+        /// Hash slots of an index file.
+        max_hash_slot_num: u32 = 5000000, "maxHashSlotNum", within 1..=500000000;
+        /// Entries of an index file.
+        max_index_num: u32 = 20000000, "maxIndexNum", within 2..=2000000000;
+        /// Messages that a query by key gives at most, unless its client says.
+        default_query_max_num: u32 = 32, "defaultQueryMaxNum", within 1..=65535;
+        /// Port for replicas, told to name servers.
+        ha_listen_port: u16 = 10912, "haListenPort";
+        /// Delay levels, for messages that a Java broker left in the schedule topic.
+        message_delay_level: String = String::from("1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h"), "messageDelayLevel";
+    }
+}

@@ -1,0 +1,219 @@
+//! The properties of a message on its way into the store: what they ask for, and what the broker adds.
+
+use protocol::properties as names;
+
+/// Between a name and its value, and behind each value.
+const NAME_VALUE_SEPARATOR: u8 = names::NAME_VALUE_SEPARATOR as u8;
+const PROPERTY_SEPARATOR: u8 = names::PROPERTY_SEPARATOR as u8;
+
+/// What one walk over the property string finds.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Scan<'a> {
+    /// The id that the client gave the message.
+    pub(crate) unique_id: Option<&'a str>,
+    /// The message's keys.
+    pub(crate) keys: Option<&'a str>,
+    /// False when the client does not want to wait for the flush.
+    pub(crate) wait: bool,
+    /// The half of a transaction.
+    pub(crate) transaction: bool,
+    /// Claims to be a batch inside one record.
+    pub(crate) inner_batch: bool,
+    delay: Option<&'a str>,
+    timer_sec: Option<&'a str>,
+    timer_ms: Option<&'a str>,
+    timer_at: Option<&'a str>,
+    timer_done: bool,
+    /// Holds a property that the broker sets itself.
+    stale: bool,
+}
+
+/// A delay or a deliver time is no number.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NotANumber;
+
+/// Walks over a property string once.
+pub(crate) fn scan(properties: &str) -> Scan<'_> {
+    let mut scan = Scan { wait: true, ..Scan::default() };
+    let mut rest = properties;
+    while !rest.is_empty() {
+        let entry = match memchr::memchr(PROPERTY_SEPARATOR, rest.as_bytes()) {
+            Some(at) => {
+                let entry = &rest[..at];
+                rest = &rest[at + 1..];
+                entry
+            }
+            None => std::mem::take(&mut rest),
+        };
+        let Some(at) = memchr::memchr(NAME_VALUE_SEPARATOR, entry.as_bytes()) else { continue };
+        let (name, value) = (&entry[..at], &entry[at + 1..]);
+        if !value.is_empty() {
+            scan.note(name, value);
+        }
+    }
+    scan
+}
+
+impl<'a> Scan<'a> {
+    fn note(&mut self, name: &str, value: &'a str) {
+        match name {
+            names::UNIQ_KEY => self.unique_id = Some(value),
+            names::KEYS => self.keys = Some(value),
+            names::WAIT => self.wait = value.eq_ignore_ascii_case("true"),
+            names::DELAY => self.delay = Some(value),
+            names::TRANSACTION_PREPARED => self.transaction = value.eq_ignore_ascii_case("true"),
+            names::INNER_NUM => self.inner_batch = true,
+            names::TIMER_DELAY_SEC => self.timer_sec = Some(value),
+            names::TIMER_DELAY_MS => self.timer_ms = Some(value),
+            names::TIMER_DELIVER_MS => self.timer_at = Some(value),
+            names::TIMER_OUT_MS => self.timer_done = true,
+            names::MSG_REGION | names::TRACE_SWITCH | names::CLUSTER | names::POP_CK => self.stale = true,
+            _ => {}
+        }
+    }
+
+    /// Whether the message is to be delivered later, by a delay level. A level that is no number counts as one, so
+    /// that the message is not taken for a plain one.
+    pub(crate) fn delayed(&self) -> bool {
+        self.delay.is_some_and(|level| level.parse::<i32>().is_ok_and(|level| level > 0) || level.parse::<i32>().is_err())
+    }
+
+    /// Whether the message names a deliver time of its own.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.timer_sec.or(self.timer_ms).or(self.timer_at).is_some()
+    }
+
+    /// When the message is to be delivered, if that is later than now and not given by a delay level.
+    pub(crate) fn deliver_at_ms(&self, now_ms: i64) -> Result<Option<i64>, NotANumber> {
+        if self.timer_done || self.delayed() {
+            return Ok(None);
+        }
+        let number = |text: &str| text.parse::<i64>().map_err(|_| NotANumber);
+        let at = match (self.timer_sec, self.timer_ms, self.timer_at) {
+            (Some(seconds), _, _) => now_ms.saturating_add(number(seconds)?.saturating_mul(1000)),
+            (None, Some(ms), _) => now_ms.saturating_add(number(ms)?),
+            (None, None, Some(at)) => number(at)?,
+            (None, None, None) => return Ok(None),
+        };
+        Ok((at > now_ms).then_some(at))
+    }
+}
+
+/// Appends to `text` the properties as they are stored: the client's, then `added`, which replaces what the client
+/// claimed of the same names, and a unique id when there is none. Gives the place of the unique id in `text`.
+pub(crate) fn store(
+    text: &mut String,
+    properties: &str,
+    scan: &Scan<'_>,
+    dead_letter: bool,
+    added: &str,
+    new_unique_id: impl FnOnce() -> String,
+) -> std::ops::Range<usize> {
+    let start = text.len();
+    let mut unique_at = None;
+    if scan.stale || dead_letter {
+        for (name, value) in names::iter(properties) {
+            let dropped = matches!(name, names::MSG_REGION | names::TRACE_SWITCH | names::CLUSTER | names::POP_CK)
+                || (dead_letter && name == names::DELAY);
+            if !dropped {
+                push(text, name, value);
+            }
+        }
+        if dead_letter {
+            push(text, names::DELAY, "-1");
+        }
+        if let Some(unique_id) = scan.unique_id {
+            unique_at = text[start..].rfind(unique_id).map(|at| start + at);
+        }
+    } else {
+        text.push_str(properties);
+        if !properties.is_empty() && properties.as_bytes().last() != Some(&PROPERTY_SEPARATOR) {
+            text.push(names::PROPERTY_SEPARATOR);
+        }
+        // The id is a slice of the properties, so its place is known without a search.
+        unique_at = scan
+            .unique_id
+            .map(|unique_id| start + (unique_id.as_ptr() as usize - properties.as_ptr() as usize));
+    }
+    text.push_str(added);
+    match (unique_at, scan.unique_id) {
+        (Some(at), Some(unique_id)) => at..at + unique_id.len(),
+        _ => {
+            let unique_id = new_unique_id();
+            push(text, names::UNIQ_KEY, &unique_id);
+            let end = text.len() - 1;
+            end - unique_id.len()..end
+        }
+    }
+}
+
+fn push(text: &mut String, name: &str, value: &str) {
+    text.push_str(name);
+    text.push(names::NAME_VALUE_SEPARATOR);
+    text.push_str(value);
+    text.push(names::PROPERTY_SEPARATOR);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDED: &str = "MSG_REGION\u{1}R\u{2}CLUSTER\u{1}C\u{2}";
+
+    fn stored(properties: &str, dead_letter: bool) -> (String, String) {
+        let mut text = "before".to_owned();
+        let scan = scan(properties);
+        let unique = store(&mut text, properties, &scan, dead_letter, ADDED, || "NEW".to_owned());
+        let unique = text[unique].to_owned();
+        (text["before".len()..].replace('\u{1}', "=").replace('\u{2}', ";"), unique)
+    }
+
+    fn of(text: &str) -> String {
+        text.replace('=', "\u{1}").replace(';', "\u{2}")
+    }
+
+    #[test]
+    fn the_brokers_properties_follow_the_clients() {
+        assert_eq!(stored(&of("TAGS=a;UNIQ_KEY=U1;"), false), ("TAGS=a;UNIQ_KEY=U1;MSG_REGION=R;CLUSTER=C;".into(), "U1".into()));
+        assert_eq!(stored(&of("UNIQ_KEY=U1;TAGS=a"), false), ("UNIQ_KEY=U1;TAGS=a;MSG_REGION=R;CLUSTER=C;".into(), "U1".into()));
+        assert_eq!(stored("", false), ("MSG_REGION=R;CLUSTER=C;UNIQ_KEY=NEW;".into(), "NEW".into()));
+    }
+
+    #[test]
+    fn what_the_client_claims_in_the_brokers_name_is_replaced() {
+        assert_eq!(
+            stored(&of("CLUSTER=other;POP_CK=1 2 3;UNIQ_KEY=U1;k=v;"), false),
+            ("UNIQ_KEY=U1;k=v;MSG_REGION=R;CLUSTER=C;".into(), "U1".into())
+        );
+    }
+
+    #[test]
+    fn a_dead_letter_is_not_delayed_again() {
+        assert_eq!(
+            stored(&of("DELAY=3;UNIQ_KEY=U1;"), true),
+            ("UNIQ_KEY=U1;DELAY=-1;MSG_REGION=R;CLUSTER=C;".into(), "U1".into())
+        );
+    }
+
+    #[test]
+    fn one_walk_finds_what_matters() {
+        let text = of("KEYS=a b;WAIT=false;TRAN_MSG=true;DELAY=3;novalue=;UNIQ_KEY=U");
+        let found = scan(&text);
+        assert_eq!((found.keys, found.unique_id), (Some("a b"), Some("U")));
+        assert!(!found.wait && found.transaction && found.delayed() && !found.stale);
+        let plain = of("DELAY=0;WAIT=true;MY_CLUSTER=x;");
+        let plain = scan(&plain);
+        assert!(plain.wait && !plain.delayed() && !plain.stale && !plain.transaction);
+    }
+
+    #[test]
+    fn a_deliver_time_counts_while_it_is_ahead() {
+        let at = |properties: &str| scan(&of(properties)).deliver_at_ms(1_000);
+        assert_eq!(at("TIMER_DELIVER_MS=2000;"), Ok(Some(2_000)));
+        assert_eq!(at("TIMER_DELIVER_MS=999;"), Ok(None));
+        assert_eq!(at("TIMER_DELAY_SEC=2;"), Ok(Some(3_000)));
+        assert_eq!(at("TIMER_DELAY_MS=5;"), Ok(Some(1_005)));
+        assert_eq!(at("TIMER_DELAY_MS=soon;"), Err(NotANumber));
+        assert_eq!(at("TAGS=a;"), Ok(None));
+    }
+}

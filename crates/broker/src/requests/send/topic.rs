@@ -1,0 +1,146 @@
+//! The topic of a send: found, or created by the template that the client names.
+
+use std::sync::Arc;
+
+use protocol::body::{TopicConfig, TopicFilterType};
+use protocol::code::ResponseCode;
+use protocol::{perm, sysflag, topic, version};
+use remoting::Connection;
+
+use super::Header;
+use crate::Broker;
+use crate::call::Refusal;
+use crate::settings::Settings;
+
+/// What Java's clients and tools show behind a refusal that has an answer in the documentation.
+pub(crate) const SEE_FAQ: &str = "\nSee https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
+/// Queues of a dead-letter topic.
+const DEAD_LETTER_QUEUES: i32 = 1;
+/// Queues of a retry topic that a client's own send creates.
+const RETRY_QUEUES: i32 = 1;
+/// The topic attribute that says how old messages are removed.
+const CLEANUP_POLICY: &str = "cleanup.policy";
+
+/// The topic of a send, which is created when it does not exist and the client's template allows it.
+pub(crate) fn find_or_create(
+    broker: &Broker,
+    settings: &Settings,
+    connection: &Connection,
+    header: &Header<'_>,
+) -> Result<Arc<TopicConfig>, Refusal> {
+    let name = &*header.topic;
+    topic::check_topic(name).map_err(|error| Refusal::new(ResponseCode::INVALID_PARAMETER, error.to_string()))?;
+    if topic::is_not_sendable(name) {
+        return Err(Refusal::new(
+            ResponseCode::NO_PERMISSION,
+            format!("Sending message to topic[{name}] is forbidden."),
+        ));
+    }
+    let config = match broker.topics.get(name) {
+        Some(config) => config,
+        None => create(broker, settings, connection, header)?,
+    };
+    if config.order && !perm::is_writable(settings.keys.broker_permission) {
+        return Err(Refusal::new(
+            ResponseCode::NO_PERMISSION,
+            format!("the broker[{}] sending message is forbidden", broker.identity().advertised),
+        ));
+    }
+    Ok(config)
+}
+
+fn create(
+    broker: &Broker,
+    settings: &Settings,
+    connection: &Connection,
+    header: &Header<'_>,
+) -> Result<Arc<TopicConfig>, Refusal> {
+    let name = &*header.topic;
+    let is_retry = name.starts_with(topic::RETRY_PREFIX);
+    let sys_flag = match (header.unit_mode == Some(true), is_retry) {
+        (false, _) => 0,
+        (true, true) => sysflag::TOPIC_UNIT_SUB,
+        (true, false) => sysflag::TOPIC_UNIT,
+    };
+    let config = match from_template(broker, settings, header, sys_flag) {
+        Some(config) => config,
+        None if is_retry => new_config(name, RETRY_QUEUES, sys_flag),
+        None => {
+            return Err(Refusal::new(
+                ResponseCode::TOPIC_NOT_EXIST,
+                format!("topic[{name}] not exist, apply first please!{SEE_FAQ}"),
+            ));
+        }
+    };
+    let (config, created) = broker.topics.create_if_absent(config);
+    if created {
+        tracing::info!(topic = name, queues = config.write_queue_nums, producer = %connection.peer(), "created a topic on its first message");
+        broker.topic_changed(&config);
+    }
+    Ok(config)
+}
+
+/// A topic that inherits from the template the client names, if that template allows it.
+fn from_template(broker: &Broker, settings: &Settings, header: &Header<'_>, sys_flag: i32) -> Option<TopicConfig> {
+    let template = broker.topics.get(&header.default_topic)?;
+    let allowed = *header.default_topic != *topic::AUTO_CREATE || settings.keys.auto_create_topic_enable;
+    if !allowed || !perm::is_inherited(template.perm) {
+        return None;
+    }
+    let queues = header.default_topic_queue_nums.min(template.write_queue_nums).max(0);
+    let mut config = new_config(&header.topic, queues, sys_flag);
+    config.perm = template.perm & !perm::INHERIT;
+    config.topic_filter_type = template.topic_filter_type;
+    Some(config)
+}
+
+fn new_config(name: &str, queues: i32, sys_flag: i32) -> TopicConfig {
+    TopicConfig {
+        topic_name: name.to_owned(),
+        read_queue_nums: queues,
+        write_queue_nums: queues,
+        perm: perm::READ | perm::WRITE,
+        topic_sys_flag: sys_flag,
+        ..TopicConfig::default()
+    }
+}
+
+/// The dead-letter topic, when a message that is sent to a group's retry topic must go there instead: it came back too
+/// often, or the group consumes in order and nobody may overtake. Java 5.3: `SendMessageProcessor.handleRetryAndDLQ`.
+pub(crate) fn dead_letter(
+    broker: &Broker,
+    group: &str,
+    client_version: i32,
+    header: &Header<'_>,
+) -> Result<Option<Arc<TopicConfig>>, Refusal> {
+    let auto_create = broker.keys().auto_create_subscription_group;
+    let Some(config) = broker.groups.get_or_create(group, auto_create) else {
+        return Err(Refusal::new(
+            ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST,
+            format!("subscription group not exist, {group} {SEE_FAQ}"),
+        ));
+    };
+    let times_max = header
+        .max_reconsume_times
+        .filter(|_| client_version >= version::V3_4_9)
+        .unwrap_or(config.retry_max_times);
+    let consumed_in_order = !broker.locks.all_expired(group, broker.now_ms());
+    if header.reconsume_times.unwrap_or(0) <= times_max && !consumed_in_order {
+        return Ok(None);
+    }
+    let (dead, created) = broker.topics.create_if_absent(new_config(&topic::dlq_topic(group), DEAD_LETTER_QUEUES, 0));
+    if created {
+        broker.topic_changed(&dead);
+    }
+    Ok(Some(dead))
+}
+
+/// The flags that a message of this topic is stored with.
+pub(crate) fn sys_flag(config: &TopicConfig, asked: i32) -> i32 {
+    if config.topic_filter_type == TopicFilterType::MultiTag { asked | sysflag::MULTI_TAGS } else { asked }
+}
+
+/// Whether only the latest message of each key is kept.
+pub(crate) fn is_compaction(config: &TopicConfig) -> bool {
+    config.attributes.get(CLEANUP_POLICY).is_some_and(|policy| policy == "COMPACTION")
+}

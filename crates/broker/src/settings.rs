@@ -1,0 +1,67 @@
+//! The configuration in the form that the message path uses: computed once a change, not once a message.
+
+use std::sync::Arc;
+
+use protocol::properties as names;
+
+use crate::config::BrokerKeys;
+use crate::text::OffsetIds;
+use crate::Identity;
+
+/// What one request may ask for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// `maxMessageSize`: largest body.
+    pub(crate) message_bytes_max: usize,
+    /// `maxTransferCountOnMessageInMemory`, `maxTransferBytesOnMessageInMemory`.
+    pub(crate) warm: Transfer,
+    /// `maxTransferCountOnMessageInDisk`, `maxTransferBytesOnMessageInDisk`.
+    pub(crate) cold: Transfer,
+}
+
+/// How much one pull hands out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Transfer {
+    pub(crate) messages_max: usize,
+    pub(crate) bytes_max: usize,
+}
+
+/// The configuration of this moment.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) keys: Arc<BrokerKeys>,
+    pub(crate) limits: Limits,
+    pub(crate) region_id: String,
+    pub(crate) trace_on: &'static str,
+    /// What the broker adds to the properties of each message.
+    pub(crate) stored_properties: String,
+    pub(crate) offset_ids: OffsetIds,
+}
+
+impl Settings {
+    pub(crate) fn new(keys: Arc<BrokerKeys>, identity: &Identity) -> Settings {
+        let trace_on = if keys.trace_on { "true" } else { "false" };
+        let mut stored_properties = String::new();
+        names::push(&mut stored_properties, names::MSG_REGION, &keys.region_id);
+        names::push(&mut stored_properties, names::TRACE_SWITCH, trace_on);
+        names::push(&mut stored_properties, names::CLUSTER, &identity.cluster);
+        Settings {
+            limits: Limits {
+                message_bytes_max: keys.max_message_size as usize,
+                warm: Transfer {
+                    messages_max: keys.max_transfer_count_on_message_in_memory as usize,
+                    bytes_max: keys.max_transfer_bytes_on_message_in_memory as usize,
+                },
+                cold: Transfer {
+                    messages_max: keys.max_transfer_count_on_message_in_disk as usize,
+                    bytes_max: keys.max_transfer_bytes_on_message_in_disk as usize,
+                },
+            },
+            region_id: keys.region_id.clone(),
+            trace_on,
+            stored_properties,
+            offset_ids: OffsetIds::new(identity.address),
+            keys,
+        }
+    }
+}

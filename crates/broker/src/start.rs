@@ -1,0 +1,335 @@
+//! From a configuration to a broker that listens, and back to files that a next one opens.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use protocol::message_id::UniqueIds;
+use remoting::{Gate, Server, ServerConfig, Service};
+use storage::{FlushMode, FlushState, Store};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use crate::config::BrokerKeys;
+use crate::service::BrokerService;
+use crate::settings::Settings;
+use crate::{BLOCKING_REQUESTS_MAX, Broker, Context, Identity};
+use crate::{clients, groups, locks, longpoll, offsets, persist, registration, system_topics, topics};
+
+/// The VIP port lies this far below the port for clients.
+const VIP_PORT_BELOW: u16 = 2;
+
+/// Why a broker did not start. Nothing listens, and files are as they were.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting makes no sense.
+    #[error("{0}")]
+    Configuration(String),
+    /// The store did not open.
+    #[error(transparent)]
+    Store(#[from] storage::OpenError),
+    /// A file of `config/` could not be read.
+    #[error(transparent)]
+    Load(#[from] persist::LoadError),
+    /// The port is taken, or may not be used.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The host name of `brokerIP1` has no address.
+    #[error("cannot find the address of brokerIP1={host}: {source}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A broker with everything around it that runs.
+#[derive(Debug)]
+pub struct Running {
+    broker: Arc<Broker>,
+    service: Arc<dyn Service>,
+    server: Server,
+    vip: Option<Server>,
+    tasks: Vec<JoinHandle<()>>,
+    gate: JoinHandle<()>,
+}
+
+impl Broker {
+    /// Opens the store, listens, and begins to register. Must be called within a tokio runtime.
+    ///
+    /// On return the broker accepts; whether the name servers have heard of it by then is another matter.
+    pub async fn start(keys: BrokerKeys, context: Context) -> Result<Running, StartError> {
+        let store_config = store_config(&keys)?;
+        let config_dir = store_config.root.join("config");
+        let (disk, clock) = (context.disk.clone(), context.clock.clone());
+        let loaded = {
+            let (config_dir, disk) = (config_dir.clone(), disk.clone());
+            blocking(move || -> Result<_, StartError> {
+                let store = Store::open(store_config, disk.clone(), clock)?;
+                Ok((
+                    store,
+                    topics::Topics::load(&config_dir, disk.clone())?,
+                    groups::Groups::load(&config_dir, disk.clone())?,
+                    offsets::Offsets::load(&config_dir, disk)?,
+                ))
+            })
+            .await?
+        };
+        let (store, topics, groups, offsets) = loaded;
+
+        // The port is taken before anybody is told of it; a listener without a service refuses nobody, it only waits.
+        let (gate, gate_receiver) = watch::channel(gate_of(*store.flush_state().borrow()));
+        let listener = Listener::bind(&keys)?;
+        let identity = identity(&keys, listener.port)?;
+        system_topics::create(&topics, &keys, &identity);
+        let keys = Arc::new(keys);
+        let broker = Arc::new(Broker {
+            settings: RwLock::new(Arc::new(Settings::new(keys.clone(), &identity))),
+            unique_ids: UniqueIds::new(identity.address.ip(), std::process::id(), context.clock.now_ms() as i32),
+            started_at_ms: context.clock.now_ms(),
+            identity,
+            config_dir,
+            next_queue: AtomicU32::new(0),
+            blocking: Arc::new(Semaphore::new(BLOCKING_REQUESTS_MAX)),
+            runtime: tokio::runtime::Handle::current(),
+            client: context.client.clone(),
+            context,
+            counters: Default::default(),
+            store: store.clone(),
+            topics,
+            groups,
+            offsets,
+            clients: clients::Clients::default(),
+            locks: locks::QueueLocks::default(),
+            longpoll: Arc::new(longpoll::LongPoll::default()),
+            registration: registration::Registration::default(),
+        });
+        store.set_arrivals(broker.longpoll.clone());
+        let service: Arc<dyn Service> = Arc::new(BrokerService::new(broker.clone(), gate_receiver));
+        let config = server_config(&keys);
+        let server = listener.serve(config.clone(), service.clone())?;
+        let vip = vip(&keys, server.local_addr(), config, &service);
+        let gate = tokio::spawn(follow_flush(store.flush_state(), gate));
+        let tasks = vec![
+            tokio::spawn(longpoll::run(broker.clone())),
+            tokio::spawn(registration::run(broker.clone())),
+            tokio::spawn(persist::run(broker.clone())),
+        ];
+        Ok(Running { broker, service, server, vip, tasks, gate })
+    }
+}
+
+impl Running {
+    /// The broker itself.
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// Where it listens, with the port that the system chose for port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// What connections talk to, for `remoting::Client::register_local`.
+    pub fn service(&self) -> Arc<dyn Service> {
+        self.service.clone()
+    }
+
+    /// Returns when the name servers have heard of this broker, or after `timeout`.
+    pub async fn registered(&self, timeout: Duration) {
+        self.broker.registration.everything_changed();
+        self.broker.registration.settled(timeout).await;
+    }
+
+    /// Says goodbye to name servers and clients, writes everything that is still in memory, and closes the store.
+    pub async fn shutdown(self) -> io::Result<()> {
+        registration::unregister(&self.broker).await;
+        if let Some(vip) = &self.vip {
+            vip.shutdown().await;
+        }
+        self.server.shutdown().await;
+        for task in &self.tasks {
+            task.abort();
+        }
+        let broker = self.broker.clone();
+        let saved = blocking(move || {
+            let saved = persist::save_all(&broker);
+            broker.store.close();
+            saved
+        })
+        .await;
+        self.gate.abort();
+        saved
+    }
+}
+
+/// Runs `work` on the blocking pool.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        // A panic in a task is a bug; it goes on where it would have been seen without the task.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Passes the store's watermark on to the connections that hold answers.
+async fn follow_flush(mut flushed: watch::Receiver<FlushState>, gate: watch::Sender<Gate>) {
+    while flushed.changed().await.is_ok() {
+        let state = *flushed.borrow_and_update();
+        gate.send_replace(gate_of(state));
+    }
+}
+
+fn gate_of(state: FlushState) -> Gate {
+    Gate { position: state.flushed, failed: state.failed }
+}
+
+/// The port for clients, taken but not yet served.
+struct Listener {
+    address: SocketAddr,
+    port: u16,
+}
+
+impl Listener {
+    fn bind(keys: &BrokerKeys) -> Result<Listener, StartError> {
+        let ip: IpAddr = keys
+            .bind_address
+            .parse()
+            .map_err(|_| StartError::Configuration(format!("bindAddress={} is no IP address", keys.bind_address)))?;
+        let mut address = SocketAddr::new(ip, keys.listen_port);
+        if keys.listen_port == 0 {
+            // The identity holds the port, so that it must be known before the service exists.
+            let probe = std::net::TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?;
+            address = probe.local_addr().map_err(|source| StartError::Listen { address, source })?;
+        }
+        Ok(Listener { port: address.port(), address })
+    }
+
+    fn serve(&self, config: ServerConfig, service: Arc<dyn Service>) -> Result<Server, StartError> {
+        Server::bind(self.address, config, service)
+            .map_err(|source| StartError::Listen { address: self.address, source })
+    }
+}
+
+/// The second port, which old clients use for sends. A broker without it serves as well, so a taken port is no error.
+fn vip(keys: &BrokerKeys, main: SocketAddr, config: ServerConfig, service: &Arc<dyn Service>) -> Option<Server> {
+    let port = keys.listen_port.checked_sub(VIP_PORT_BELOW).filter(|port| *port > 0)?;
+    let address = SocketAddr::new(main.ip(), port);
+    match Server::bind(address, config, service.clone()) {
+        Ok(server) => Some(server),
+        Err(error) => {
+            tracing::warn!(%address, %error, "cannot listen on the VIP port; clients with vipChannelEnabled cannot connect");
+            None
+        }
+    }
+}
+
+fn server_config(keys: &BrokerKeys) -> ServerConfig {
+    ServerConfig {
+        idle_close: Duration::from_secs(keys.server_channel_max_idle_time_seconds),
+        hold_timeout: Duration::from_millis(keys.sync_flush_timeout),
+        ..ServerConfig::default()
+    }
+}
+
+fn identity(keys: &BrokerKeys, port: u16) -> Result<Identity, StartError> {
+    if keys.broker_name.is_empty() || keys.broker_cluster_name.is_empty() {
+        return Err(StartError::Configuration("brokerName and brokerClusterName must not be empty".to_owned()));
+    }
+    let host = match keys.broker_ip1.as_str() {
+        "" => own_address(&keys.bind_address).to_string(),
+        host => host.to_owned(),
+    };
+    let address = (host.as_str(), port)
+        .to_socket_addrs()
+        .and_then(|mut addresses| addresses.next().ok_or_else(|| io::ErrorKind::NotFound.into()))
+        .map_err(|source| StartError::Resolve { host: host.clone(), source })?;
+    let replica_host = if keys.broker_ip2.is_empty() { &host } else { &keys.broker_ip2 };
+    Ok(Identity {
+        cluster: Arc::from(&*keys.broker_cluster_name),
+        name: Arc::from(&*keys.broker_name),
+        id: keys.broker_id,
+        advertised: Arc::from(format!("{host}:{port}")),
+        address,
+        replica_address: Arc::from(format!("{replica_host}:{}", keys.ha_listen_port)),
+    })
+}
+
+/// The address under which other machines most likely reach this one.
+fn own_address(bind_address: &str) -> IpAddr {
+    if let Ok(ip) = bind_address.parse::<IpAddr>()
+        && !ip.is_unspecified()
+    {
+        return ip;
+    }
+    // Choosing a route sends nothing. The address is one of those set aside for documentation: nobody has it.
+    let routed = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    });
+    match routed {
+        Ok(address) if !address.ip().is_unspecified() => address.ip(),
+        _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
+    }
+}
+
+fn store_config(keys: &BrokerKeys) -> Result<storage::Config, StartError> {
+    let flush = match keys.flush_disk_type.as_str() {
+        "SYNC_FLUSH" => FlushMode::Sync,
+        "ASYNC_FLUSH" => FlushMode::Async,
+        other => {
+            return Err(StartError::Configuration(format!(
+                "flushDiskType={other} must be SYNC_FLUSH (survives power loss) or ASYNC_FLUSH"
+            )));
+        }
+    };
+    let hours = keys.delete_when.split(';').map(str::trim).filter(|hour| !hour.is_empty());
+    let delete_when_hours = hours
+        .map(|hour| {
+            let parsed = hour.parse::<u8>().ok().filter(|hour| *hour < 24);
+            parsed.ok_or_else(|| {
+                StartError::Configuration(format!("deleteWhen={hour} must be hours from 00 to 23, separated by semicolons"))
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let commit_log = &keys.store_path_commit_log;
+    Ok(storage::Config {
+        root: path(&keys.store_path_root_dir),
+        commit_log_dir: (!commit_log.is_empty()).then(|| path(commit_log)),
+        segment_bytes: keys.mapped_file_size_commit_log,
+        queue_file_bytes: keys.mapped_file_size_consume_queue,
+        flush,
+        flush_interval_ms: keys.flush_interval_commit_log,
+        index_enabled: keys.message_index_enable,
+        index_slots: keys.max_hash_slot_num,
+        index_entries: keys.max_index_num,
+        file_reserved_hours: keys.file_reserved_time,
+        delete_when_hours,
+        clean_interval_ms: keys.clean_resource_interval,
+        disk_max_used_ratio: keys.disk_max_used_space_ratio,
+        clean_forcibly_ratio: keys.disk_space_clean_forcibly_ratio,
+        warning_ratio: keys.disk_space_warning_level_ratio,
+        clean_forcibly_enabled: keys.clean_file_forcibly_enable,
+        delete_batch_max: keys.delete_file_batch_max as usize,
+        message_bytes_max: keys.max_message_size,
+        delay_levels: keys.message_delay_level.clone(),
+        ..storage::Config::default()
+    })
+}
+
+/// A path as users write it: `~` is their home directory.
+fn path(text: &str) -> PathBuf {
+    match (text.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
+        _ => PathBuf::from(text),
+    }
+}
