@@ -443,22 +443,27 @@ fn recycle<'b>(mut requests: Vec<Request<'_>>) -> Vec<Request<'b>> {
 
 impl End {
     fn log(&self, connection: &Connection) {
-        let peer = connection.peer();
+        let (peer, local) = (connection.peer(), connection.local());
         match self {
             End::Malformed(malformed) => {
-                tracing::warn!(%peer, reason = %malformed, "connection closed")
+                tracing::warn!(%peer, %local, reason = %malformed, "connection closed");
             }
             End::HalfFrame => {
-                tracing::warn!(%peer, reason = "a frame did not complete in time", "connection closed")
+                tracing::warn!(%peer, %local, reason = "a frame did not complete in time", "connection closed");
             }
             End::DrainTimedOut => {
-                tracing::warn!(%peer, reason = "shutdown, and the peer did not take its answers in time", "connection closed");
+                let reason = "shutdown, and the peer did not take its answers in time";
+                tracing::warn!(%peer, %local, reason, "connection closed");
             }
-            End::Asked(reason) => tracing::info!(%peer, %reason, "connection closed"),
-            End::Io(error) => tracing::debug!(%peer, reason = %error, "connection closed"),
-            End::Peer => tracing::debug!(%peer, reason = "closed by the peer", "connection closed"),
-            End::Idle => tracing::debug!(%peer, reason = "idle", "connection closed"),
-            End::Drained => tracing::debug!(%peer, reason = "shutdown", "connection closed"),
+            End::Asked(reason) => tracing::info!(%peer, %local, %reason, "connection closed"),
+            End::Io(error) => tracing::debug!(%peer, %local, reason = %error, "connection closed"),
+            End::Peer => {
+                tracing::debug!(%peer, %local, reason = "by the peer", "connection closed")
+            }
+            End::Idle => tracing::debug!(%peer, %local, reason = "idle", "connection closed"),
+            End::Drained => {
+                tracing::debug!(%peer, %local, reason = "shutdown", "connection closed")
+            }
         }
     }
 }

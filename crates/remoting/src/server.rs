@@ -305,15 +305,18 @@ async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let shared = place.shared.clone();
+    let Ok(local) = socket.local_addr() else {
+        return;
+    };
     let stream = tokio::select! {
         stream = open(socket, &shared.config) => stream,
         _ = stop.wait_for(|stop| *stop) => return,
     };
-    let (stream, local) = match stream {
+    let stream = match stream {
         Ok(opened) => opened,
         Err(Refused::Quiet) => return,
         Err(Refused::Because(reason)) => {
-            tracing::warn!(%peer, %reason, "connection closed");
+            tracing::warn!(%peer, %local, %reason, "connection closed");
             return;
         }
     };
@@ -349,15 +352,14 @@ impl From<io::Error> for Refused {
 }
 
 /// Tells TLS from plaintext by the first byte.
-async fn open(socket: TcpStream, config: &ServerConfig) -> Result<(Stream, SocketAddr), Refused> {
+async fn open(socket: TcpStream, config: &ServerConfig) -> Result<Stream, Refused> {
     socket.set_nodelay(true)?;
-    let local = socket.local_addr()?;
     let Some(tls) = config
         .tls
         .as_ref()
         .filter(|tls| tls.mode != TlsMode::Disabled)
     else {
-        return Ok((Stream::Plain(socket), local));
+        return Ok(Stream::Plain(socket));
     };
     let mut first = [0];
     let peeked = tokio::time::timeout(config.idle_close, socket.peek(&mut first)).await;
@@ -369,12 +371,12 @@ async fn open(socket: TcpStream, config: &ServerConfig) -> Result<(Stream, Socke
             TlsMode::Enforcing => Err(Refused::Because(
                 "plaintext, and tls.server.mode is enforcing".to_owned(),
             )),
-            _ => Ok((Stream::Plain(socket), local)),
+            _ => Ok(Stream::Plain(socket)),
         };
     }
     let handshake = TlsAcceptor::from(tls.config.clone()).accept(socket);
     match tokio::time::timeout(config.half_frame_close, handshake).await {
-        Ok(Ok(stream)) => Ok((Stream::Tls(Box::new(stream.into())), local)),
+        Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream.into()))),
         Ok(Err(error)) => Err(Refused::Because(format!("TLS handshake: {error}"))),
         Err(_) => Err(Refused::Because(
             "the TLS handshake did not complete in time".to_owned(),

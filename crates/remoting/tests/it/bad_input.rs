@@ -97,7 +97,7 @@ async fn malformed_bytes_close_their_connection_with_one_line_and_harm_no_other(
             raw.next().await.is_none(),
             "{what}: the connection must be closed"
         );
-        assert_logged_once(&raw, what).await;
+        log::assert_closed_with_one_line(&raw, what).await;
         bystander.echoes(opaque as i32).await;
     }
 }
@@ -112,7 +112,7 @@ async fn good_frames_before_a_malformed_one_are_answered() {
     raw.send(&bytes).await;
     assert_eq!(raw.opaques(2).await, [1, 2]);
     assert!(raw.next().await.is_none());
-    assert_logged_once(&raw, "a good frame, then a bad one").await;
+    log::assert_closed_with_one_line(&raw, "a good frame, then a bad one").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,7 +126,7 @@ async fn random_bytes_never_harm_the_server() {
         let _ = raw.socket.write_all(&noise(seed, 3_000)).await;
         // Some noise announces a frame that never comes; it is closed by its time.
         assert!(raw.next().await.is_none(), "seed {seed}");
-        assert_logged_once(&raw, &format!("seed {seed}")).await;
+        log::assert_closed_with_one_line(&raw, &format!("seed {seed}")).await;
     }
     Raw::connect(running.addr).await.echoes(1).await;
 }
@@ -143,7 +143,7 @@ async fn half_a_frame_and_then_silence_is_closed_in_time() {
         raw.echoes(5).await;
         raw.send(&whole[..cut]).await;
         assert!(raw.next().await.is_none(), "{cut} bytes");
-        assert_logged_once(&raw, "half a frame").await;
+        log::assert_closed_with_one_line(&raw, "half a frame").await;
     }
     // A connection that only rests is not a half frame.
     let mut resting = Raw::connect(running.addr).await;
@@ -152,19 +152,4 @@ async fn half_a_frame_and_then_silence_is_closed_in_time() {
         .await
         .expect_err("a connection at rest stays open");
     resting.echoes(2).await;
-}
-
-/// The line may be written a moment after the peer sees the end.
-async fn assert_logged_once(raw: &Raw, what: &str) {
-    let peer = raw.local();
-    within(async {
-        while log::about(peer).is_empty() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    let lines = log::about(peer);
-    assert_eq!(lines.len(), 1, "{what}: {lines:?}");
-    assert!(lines[0].contains("connection closed"), "{what}: {lines:?}");
-    assert!(lines[0].contains("reason="), "{what}: {lines:?}");
 }

@@ -230,6 +230,7 @@ pub(crate) fn bytes_of(mut command: Command, opaque: i32) -> BytesMut {
 /// A client that writes and reads frames itself.
 pub(crate) struct Raw {
     pub(crate) socket: TcpStream,
+    pub(crate) peer: SocketAddr,
     received: BytesMut,
 }
 
@@ -239,6 +240,7 @@ impl Raw {
         socket.set_nodelay(true).unwrap();
         Raw {
             socket,
+            peer: addr,
             received: BytesMut::new(),
         }
     }
@@ -307,15 +309,31 @@ pub(crate) mod log {
         INSTALL.call_once(|| tracing::subscriber::set_global_default(Collector).unwrap());
     }
 
-    /// The lines that name this peer.
-    pub(crate) fn about(peer: SocketAddr) -> Vec<String> {
-        let name = format!("peer={peer} ");
+    /// The lines about the connection of this peer. Its port alone would not do: other tests get the same one.
+    pub(crate) fn about(peer: SocketAddr, local: SocketAddr) -> Vec<String> {
+        let name = format!("peer={peer} local={local} ");
         let lines = LINES.lock().unwrap();
         lines
             .iter()
             .filter(|line| line.contains(&name))
             .cloned()
             .collect()
+    }
+
+    /// Waits for the line about this peer, which may be written a moment after the peer sees the end.
+    pub(crate) async fn assert_closed_with_one_line(raw: &Raw, what: &str) {
+        let (peer, local) = (raw.local(), raw.peer);
+        let about = |peer| about(peer, local);
+        within(async {
+            while about(peer).is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let lines = about(peer);
+        assert_eq!(lines.len(), 1, "{what}: {lines:?}");
+        assert!(lines[0].contains("connection closed"), "{what}: {lines:?}");
+        assert!(lines[0].contains("reason="), "{what}: {lines:?}");
     }
 
     struct Collector;

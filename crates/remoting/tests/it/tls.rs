@@ -47,8 +47,7 @@ async fn an_enforcing_port_closes_plaintext_with_one_line() {
     let mut raw = Raw::connect(running.addr).await;
     raw.send(&bytes_of(request(ECHO, &[], b""), 1)).await;
     assert!(raw.next().await.is_none());
-    let lines = log::about(raw.local());
-    assert_eq!(lines.len(), 1, "{lines:?}");
+    log::assert_closed_with_one_line(&raw, "TLS").await;
     let tls = client_with(ClientTls::unauthenticated().unwrap());
     echoes(&tls, &running, "127.0.0.1").await.unwrap();
 }
@@ -70,8 +69,7 @@ async fn a_broken_handshake_is_one_line_and_harms_nobody() {
     let mut raw = Raw::connect(running.addr).await;
     raw.send(&[0x16; 100]).await;
     while let Some(_alert) = raw_end(&mut raw).await {}
-    let lines = log::about(raw.local());
-    assert_eq!(lines.len(), 1, "{lines:?}");
+    log::assert_closed_with_one_line(&raw, "TLS").await;
     echoes(&client(), &running, "127.0.0.1").await.unwrap();
 }
 
