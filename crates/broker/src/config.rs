@@ -82,11 +82,11 @@ configuration::keys! {
         /// How often expired segments and the disk are looked at.
         clean_resource_interval: u64 = 10000, "cleanResourceInterval", unit "ms", within 10..=3600000;
         /// Used part of the disk above which expired segments are deleted at any hour.
-        disk_max_used_space_ratio: u8 = 75, "diskMaxUsedSpaceRatio", unit "%", within 1..=100;
+        disk_max_used_space_ratio: u32 = 75, "diskMaxUsedSpaceRatio", unit "%", within 1..=100;
         /// Used part of the disk above which the oldest segments are deleted even when not expired.
-        disk_space_clean_forcibly_ratio: u8 = 85, "diskSpaceCleanForciblyRatio", unit "%", within 1..=100;
+        disk_space_clean_forcibly_ratio: u32 = 85, "diskSpaceCleanForciblyRatio", unit "%", within 1..=100;
         /// Used part of the disk above which sends are refused.
-        disk_space_warning_level_ratio: u8 = 90, "diskSpaceWarningLevelRatio", unit "%", within 1..=100;
+        disk_space_warning_level_ratio: u32 = 90, "diskSpaceWarningLevelRatio", unit "%", within 1..=100;
         /// Whether segments may be deleted before they expire.
         clean_file_forcibly_enable: bool = true, "cleanFileForciblyEnable";
         /// Segments deleted in one look at most.

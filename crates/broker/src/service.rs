@@ -1,7 +1,7 @@
 //! The broker's side of its connections: one table from request code to handler, and the short way of sends and pulls.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::reply::ReplyHead;
@@ -28,28 +28,41 @@ const HANDLERS: &[&[Entry]] = &[
 
 /// What connections talk to.
 pub(crate) struct BrokerService {
-    broker: Arc<Broker>,
+    /// None until the broker stands: its identity holds the port, so that the port is taken first.
+    broker: OnceLock<Arc<Broker>>,
     handlers: HashMap<RequestCode, (Kind, Handler)>,
     gate: watch::Receiver<Gate>,
 }
 
 impl BrokerService {
-    /// A service whose held answers wait for `gate`.
-    pub(crate) fn new(broker: Arc<Broker>, gate: watch::Receiver<Gate>) -> BrokerService {
+    /// A service whose held answers wait for `gate`. It refuses everything until `begin`.
+    pub(crate) fn new(gate: watch::Receiver<Gate>) -> BrokerService {
         let rows = HANDLERS.iter().copied().flatten();
         let handlers = rows.map(|(code, kind, handler)| (*code, (*kind, *handler))).collect();
-        BrokerService { broker, handlers, gate }
+        BrokerService { broker: OnceLock::new(), handlers, gate }
     }
 
-    fn serve_other(&self, connection: &Arc<Connection>, request: &Request<'_>, replies: &mut Replies) {
+    /// From here on requests are served.
+    pub(crate) fn begin(&self, broker: Arc<Broker>) {
+        let began = self.broker.set(broker);
+        debug_assert!(began.is_ok(), "a service serves one broker");
+    }
+
+    fn serve_other(
+        &self,
+        broker: &Arc<Broker>,
+        connection: &Arc<Connection>,
+        request: &Request<'_>,
+        replies: &mut Replies,
+    ) {
         let head = request.head();
         match self.handlers.get(&request.code()) {
             Some((Kind::Inline, handler)) => {
-                let reply = answer(&self.broker, *handler, &Call { request, connection });
+                let reply = answer(broker, *handler, &Call { request, connection });
                 replies.reply(head, reply.code, reply.remark.as_deref(), &reply.fields, &[&reply.body]);
             }
             Some((Kind::Blocking, handler)) => {
-                if let Err(refusal) = self.serve_blocking(connection, request, *handler) {
+                if let Err(refusal) = serve_blocking(broker, connection, request, *handler) {
                     replies.refuse(head, refusal.code, &refusal.remark);
                 }
             }
@@ -60,28 +73,28 @@ impl BrokerService {
             ),
         }
     }
+}
 
-    /// Runs a handler that may wait on the blocking pool, with its own copy of the request.
-    fn serve_blocking(
-        &self,
-        connection: &Arc<Connection>,
-        request: &Request<'_>,
-        handler: Handler,
-    ) -> Result<(), Refusal> {
-        let permit = self.broker.blocking_permit(connection)?;
-        let (broker, connection) = (self.broker.clone(), connection.clone());
-        let (head, command) = (request.head(), request.to_command());
-        self.broker.runtime.spawn_blocking(move || {
-            let request = Request { header: command.as_header(), body: &command.body, codec: command.codec };
-            let reply = answer(&broker, handler, &Call { request: &request, connection: &connection });
-            let sent = connection.reply(head, reply.code, reply.remark.as_deref(), &reply.fields, &[&reply.body]);
-            if let Err(error) = sent {
-                tracing::debug!(peer = %connection.peer(), code = command.code, %error, "an answer found no way");
-            }
-            drop(permit);
-        });
-        Ok(())
-    }
+/// Runs a handler that may wait on the blocking pool, with its own copy of the request.
+fn serve_blocking(
+    broker: &Arc<Broker>,
+    connection: &Arc<Connection>,
+    request: &Request<'_>,
+    handler: Handler,
+) -> Result<(), Refusal> {
+    let permit = broker.blocking_permit(connection)?;
+    let (broker, connection) = (broker.clone(), connection.clone());
+    let (head, command) = (request.head(), request.to_command());
+    broker.runtime.clone().spawn_blocking(move || {
+        let request = Request { header: command.as_header(), body: &command.body, codec: command.codec };
+        let reply = answer(&broker, handler, &Call { request: &request, connection: &connection });
+        let sent = connection.reply(head, reply.code, reply.remark.as_deref(), &reply.fields, &[&reply.body]);
+        if let Err(error) = sent {
+            tracing::debug!(peer = %connection.peer(), code = command.code, %error, "an answer found no way");
+        }
+        drop(permit);
+    });
+    Ok(())
 }
 
 fn answer(broker: &Broker, handler: Handler, call: &Call<'_>) -> Reply {
@@ -90,10 +103,16 @@ fn answer(broker: &Broker, handler: Handler, call: &Call<'_>) -> Reply {
 
 impl Service for BrokerService {
     fn serve(&self, connection: &Arc<Connection>, requests: &[Request<'_>], replies: &mut Replies) {
+        let Some(broker) = self.broker.get() else {
+            for request in requests {
+                replies.refuse(request.head(), ResponseCode::SERVICE_NOT_AVAILABLE, "the broker is starting");
+            }
+            return;
+        };
         // Sends go first, all of them in one append: whatever else the batch asks sees their messages.
         let sends = requests.iter().filter(|request| send::is_send(request.code())).count();
         if sends > 0 {
-            send::serve(&self.broker, connection, requests, replies);
+            send::serve(broker, connection, requests, replies);
         }
         if sends == requests.len() {
             return;
@@ -101,9 +120,9 @@ impl Service for BrokerService {
         for request in requests {
             let code = request.code();
             if pull::is_pull(code) {
-                pull::serve(&self.broker, connection, request, replies);
+                pull::serve(broker, connection, request, replies);
             } else if !send::is_send(code) {
-                self.serve_other(connection, request, replies);
+                self.serve_other(broker, connection, request, replies);
             }
         }
     }
@@ -116,9 +135,9 @@ impl Service for BrokerService {
                 "the message is stored, but the disk did not confirm it in time; it is slow or overloaded",
             ),
             HeldFailure::GateFailed => {
-                let reason = match self.broker.store.write_state() {
-                    WriteState::Failed { reason } | WriteState::DiskFull { reason } => reason,
-                    WriteState::Writable | WriteState::Closed => "the store was closed".to_owned(),
+                let reason = match self.broker.get().map(|broker| broker.store.write_state()) {
+                    Some(WriteState::Failed { reason } | WriteState::DiskFull { reason }) => reason,
+                    Some(WriteState::Writable | WriteState::Closed) | None => "the store was closed".to_owned(),
                 };
                 let refusal = send::failed(&reason);
                 replies.refuse(head, refusal.code, &refusal.remark);
@@ -131,8 +150,10 @@ impl Service for BrokerService {
     }
 
     fn closed(&self, connection: &Arc<Connection>) {
-        self.broker.longpoll.closed(connection);
-        self.broker.clients.closed(&self.broker, connection);
+        if let Some(broker) = self.broker.get() {
+            broker.longpoll.closed(connection);
+            broker.clients.closed(broker, connection);
+        }
     }
 }
 

@@ -26,6 +26,16 @@ pub(crate) struct Transfer {
     pub(crate) bytes_max: usize,
 }
 
+impl Transfer {
+    /// The smaller of each.
+    pub(crate) fn at_most(self, limit: Transfer) -> Transfer {
+        Transfer {
+            messages_max: self.messages_max.min(limit.messages_max),
+            bytes_max: self.bytes_max.min(limit.bytes_max),
+        }
+    }
+}
+
 /// The configuration of this moment.
 #[derive(Debug)]
 pub(crate) struct Settings {

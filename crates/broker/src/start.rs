@@ -53,7 +53,6 @@ pub enum StartError {
 }
 
 /// A broker with everything around it that runs.
-#[derive(Debug)]
 pub struct Running {
     broker: Arc<Broker>,
     service: Arc<dyn Service>,
@@ -86,10 +85,11 @@ impl Broker {
         };
         let (store, topics, groups, offsets) = loaded;
 
-        // The port is taken before anybody is told of it; a listener without a service refuses nobody, it only waits.
         let (gate, gate_receiver) = watch::channel(gate_of(*store.flush_state().borrow()));
-        let listener = Listener::bind(&keys)?;
-        let identity = identity(&keys, listener.port)?;
+        let service = Arc::new(BrokerService::new(gate_receiver));
+        let server_config = server_config(&keys);
+        let server = listen(&keys, server_config.clone(), service.clone())?;
+        let identity = identity(&keys, server.local_addr().port())?;
         system_topics::create(&topics, &keys, &identity);
         let keys = Arc::new(keys);
         let broker = Arc::new(Broker {
@@ -114,10 +114,9 @@ impl Broker {
             registration: registration::Registration::default(),
         });
         store.set_arrivals(broker.longpoll.clone());
-        let service: Arc<dyn Service> = Arc::new(BrokerService::new(broker.clone(), gate_receiver));
-        let config = server_config(&keys);
-        let server = listener.serve(config.clone(), service.clone())?;
-        let vip = vip(&keys, server.local_addr(), config, &service);
+        service.begin(broker.clone());
+        let service: Arc<dyn Service> = service;
+        let vip = vip(&keys, server.local_addr(), server_config, &service);
         let gate = tokio::spawn(follow_flush(store.flush_state(), gate));
         let tasks = vec![
             tokio::spawn(longpoll::run(broker.clone())),
@@ -172,6 +171,12 @@ impl Running {
     }
 }
 
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("broker", &self.broker).field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
 /// Runs `work` on the blocking pool.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
@@ -193,31 +198,14 @@ fn gate_of(state: FlushState) -> Gate {
     Gate { position: state.flushed, failed: state.failed }
 }
 
-/// The port for clients, taken but not yet served.
-struct Listener {
-    address: SocketAddr,
-    port: u16,
-}
-
-impl Listener {
-    fn bind(keys: &BrokerKeys) -> Result<Listener, StartError> {
-        let ip: IpAddr = keys
-            .bind_address
-            .parse()
-            .map_err(|_| StartError::Configuration(format!("bindAddress={} is no IP address", keys.bind_address)))?;
-        let mut address = SocketAddr::new(ip, keys.listen_port);
-        if keys.listen_port == 0 {
-            // The identity holds the port, so that it must be known before the service exists.
-            let probe = std::net::TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?;
-            address = probe.local_addr().map_err(|source| StartError::Listen { address, source })?;
-        }
-        Ok(Listener { port: address.port(), address })
-    }
-
-    fn serve(&self, config: ServerConfig, service: Arc<dyn Service>) -> Result<Server, StartError> {
-        Server::bind(self.address, config, service)
-            .map_err(|source| StartError::Listen { address: self.address, source })
-    }
+/// Takes the port for clients.
+fn listen(keys: &BrokerKeys, config: ServerConfig, service: Arc<dyn Service>) -> Result<Server, StartError> {
+    let ip: IpAddr = keys
+        .bind_address
+        .parse()
+        .map_err(|_| StartError::Configuration(format!("bindAddress={} is no IP address", keys.bind_address)))?;
+    let address = SocketAddr::new(ip, keys.listen_port);
+    Server::bind(address, config, service).map_err(|source| StartError::Listen { address, source })
 }
 
 /// The second port, which old clients use for sends. A broker without it serves as well, so a taken port is no error.
@@ -315,15 +303,20 @@ fn store_config(keys: &BrokerKeys) -> Result<storage::Config, StartError> {
         file_reserved_hours: keys.file_reserved_time,
         delete_when_hours,
         clean_interval_ms: keys.clean_resource_interval,
-        disk_max_used_ratio: keys.disk_max_used_space_ratio,
-        clean_forcibly_ratio: keys.disk_space_clean_forcibly_ratio,
-        warning_ratio: keys.disk_space_warning_level_ratio,
+        disk_max_used_ratio: percent(keys.disk_max_used_space_ratio),
+        clean_forcibly_ratio: percent(keys.disk_space_clean_forcibly_ratio),
+        warning_ratio: percent(keys.disk_space_warning_level_ratio),
         clean_forcibly_enabled: keys.clean_file_forcibly_enable,
         delete_batch_max: keys.delete_file_batch_max as usize,
         message_bytes_max: keys.max_message_size,
         delay_levels: keys.message_delay_level.clone(),
         ..storage::Config::default()
     })
+}
+
+/// The bounds of the keys end at 100.
+fn percent(percent: u32) -> u8 {
+    u8::try_from(percent).unwrap_or(100)
 }
 
 /// A path as users write it: `~` is their home directory.

@@ -347,11 +347,14 @@ impl Batch<'_> {
     }
 
     fn append_drafts(&self, sends: &mut Sends) -> Result<(), AppendError> {
-        sends.appended.clear();
+        let mut appended = std::mem::take(&mut sends.appended);
+        appended.clear();
         let mut messages = reuse(std::mem::take(&mut sends.messages));
         messages.extend(sends.drafts.iter().map(|draft| self.message(sends, draft)));
-        let outcome = self.broker.store.append(&messages, &mut sends.appended);
-        sends.messages = reuse(messages);
+        let outcome = self.broker.store.append(&messages, &mut appended);
+        let memory = reuse(messages);
+        sends.messages = memory;
+        sends.appended = appended;
         outcome
     }
 
