@@ -1,0 +1,213 @@
+//! Finding the queues on the disk when the store opens, and cutting what lies beyond what is known to be good.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use platform::disk::{File, OpenMode};
+
+use super::files::{Files, read_fully};
+use super::table::{Table, Topic};
+use super::{ENTRY_BYTES, Entry, Queue};
+use crate::commitlog::segments::file_name;
+use crate::error::OpenError;
+
+/// Puts every queue below the files' directory into the table.
+///
+/// Entries are trusted when their record lies below `trusted`; with `cut`, everything else is removed from the files. Returns the sum of
+/// the queues' offsets, by which the caller knows whether all are there.
+pub(crate) fn load(
+    table: &Table,
+    trusted: u64,
+    log_min: u64,
+    cut: bool,
+) -> Result<Loaded, OpenError> {
+    let files = &table.files;
+    let disk = files.disk();
+    disk.create_dir_all(files.dir())
+        .map_err(OpenError::disk("creating", files.dir()))?;
+    let mut loaded = Loaded {
+        offsets_total: 0,
+        end: 0,
+    };
+    for topic_entry in disk
+        .list(files.dir())
+        .map_err(OpenError::disk("listing", files.dir()))?
+    {
+        if !topic_entry.is_dir {
+            continue;
+        }
+        let topic_dir = files.dir().join(&topic_entry.name);
+        let mut topic: Option<Arc<Topic>> = None;
+        for queue_entry in disk
+            .list(&topic_dir)
+            .map_err(OpenError::disk("listing", &topic_dir))?
+        {
+            let Some(id) = queue_entry
+                .name
+                .parse::<i32>()
+                .ok()
+                .filter(|id| queue_entry.is_dir && *id >= 0)
+            else {
+                continue;
+            };
+            let dir = topic_dir.join(&queue_entry.name);
+            let Some(found) = load_queue(files, &dir, trusted, cut)
+                .map_err(OpenError::disk("reading consume queue", &dir))?
+            else {
+                continue;
+            };
+            let topic = topic.get_or_insert_with(|| table.topic_or_create(&topic_entry.name));
+            let queue = Arc::new(Queue::new(Arc::clone(topic), id, found.first, found.max));
+            correct_min(files, &queue, log_min)
+                .map_err(OpenError::disk("reading consume queue", &dir))?;
+            loaded.offsets_total += found.max;
+            loaded.end = loaded.end.max(found.end);
+            topic.insert_shared(queue);
+        }
+    }
+    Ok(loaded)
+}
+
+/// What all queues together say.
+pub(crate) struct Loaded {
+    /// Sum of the offsets behind each queue's last entry, by which the caller knows whether all are there.
+    pub(crate) offsets_total: u64,
+    /// Position behind the newest record that has an entry.
+    pub(crate) end: u64,
+}
+
+struct Found {
+    first: u64,
+    max: u64,
+    /// Position behind the last entry's record.
+    end: u64,
+}
+
+/// Where a queue begins and ends in its files; None when it has none.
+fn load_queue(files: &Files, dir: &Path, trusted: u64, cut: bool) -> io::Result<Option<Found>> {
+    let disk = files.disk();
+    let mut starts = files.starts(dir)?;
+    // A hole between two files can only be left by a removal that died half way: what lies before it is expired.
+    if let Some(hole) = (1..starts.len())
+        .rev()
+        .find(|&index| starts[index] - starts[index - 1] != files.file_entries())
+    {
+        starts.drain(..hole);
+    }
+    while let Some(&start) = starts.last() {
+        let path = dir.join(file_name(start * ENTRY_BYTES));
+        let file = disk.open(&path, OpenMode::ReadWrite)?;
+        let len = file.len()?;
+        let count = count_trusted(&*file, len.min(files.file_bytes()) / ENTRY_BYTES, trusted)?;
+        if count == 0 && (cut || starts.len() > 1) {
+            if cut {
+                drop(file);
+                disk.remove(&path)?;
+            }
+            starts.pop();
+            if starts.is_empty() {
+                return Ok(None);
+            }
+            continue;
+        }
+        let mut last = [0; ENTRY_BYTES as usize];
+        let mut end = 0;
+        if count > 0 {
+            read_fully(&*file, &mut last, (count - 1) * ENTRY_BYTES, true)?;
+            end = Entry::decode(&last)
+                .filter(|last| !last.is_filler())
+                .map_or(0, |last| last.end());
+        }
+        if cut {
+            // Shrinking and extending again leaves zeros, however much was there.
+            file.set_len(count * ENTRY_BYTES)?;
+            file.set_len(files.file_bytes())?;
+        } else if len < files.file_bytes() {
+            file.set_len(files.file_bytes())?;
+        }
+        return Ok(Some(Found {
+            first: starts[0],
+            max: start + count,
+            end,
+        }));
+    }
+    Ok(None)
+}
+
+/// How many entries from the front of a file are good. Good ones are a prefix: offsets only grow, and what follows is unwritten or too new.
+fn count_trusted(file: &dyn File, entries: u64, trusted: u64) -> io::Result<u64> {
+    let (mut low, mut high) = (0, entries);
+    let mut bytes = [0; ENTRY_BYTES as usize];
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let read = read_fully(file, &mut bytes, middle * ENTRY_BYTES, true)?;
+        let entry = if read == bytes.len() {
+            Entry::decode(&bytes)
+        } else {
+            None
+        };
+        match entry {
+            Some(entry) if entry.is_filler() || entry.end() <= trusted => low = middle + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(low)
+}
+
+/// Moves a queue's first offset to the first entry whose record is still in the log.
+pub(crate) fn correct_min(files: &Files, queue: &Arc<Queue>, log_min: u64) -> io::Result<()> {
+    let (mut low, mut high) = {
+        let entries = queue.entries();
+        (entries.min, entries.max())
+    };
+    let mut first_look = true;
+    while low < high {
+        // Mostly nothing has expired.
+        let middle = if first_look {
+            low
+        } else {
+            low + (high - low) / 2
+        };
+        first_look = false;
+        match entry_at(files, queue, middle, true)? {
+            Some(entry) if !entry.is_filler() && entry.physical >= log_min => high = middle,
+            _ => low = middle + 1,
+        }
+    }
+    let mut entries = queue.entries();
+    entries.min = entries.min.max(low);
+    Ok(())
+}
+
+/// One entry, from memory or file.
+pub(crate) fn entry_at(
+    files: &Files,
+    queue: &Arc<Queue>,
+    offset: u64,
+    wait: bool,
+) -> io::Result<Option<Entry>> {
+    let mut found = Vec::with_capacity(1);
+    copy_entries(files, queue, offset, offset + 1, wait, &mut found)?;
+    Ok(found.first().copied())
+}
+
+/// Entries `offset..until`, from file or memory, as many as one look gives: none at all only when they are nowhere.
+pub(crate) fn copy_entries(
+    files: &Files,
+    queue: &Arc<Queue>,
+    offset: u64,
+    until: u64,
+    wait: bool,
+    out: &mut Vec<Entry>,
+) -> io::Result<()> {
+    let first = {
+        let entries = queue.entries();
+        if offset >= entries.first() {
+            entries.copy(offset, until, out);
+            return Ok(());
+        }
+        entries.first()
+    };
+    files.read(queue, offset, until.min(first), u64::MAX, wait, out)
+}

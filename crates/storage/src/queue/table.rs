@@ -1,0 +1,250 @@
+//! All queues, found by topic and number without allocation.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use platform::disk::Disk;
+
+use super::files::Files;
+use super::{Entries, Queue};
+use crate::dispatch;
+
+/// A topic that has, or had, messages here.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    pub(crate) name: Arc<str>,
+    /// Hash of `name#`, with which the topic's index keys begin.
+    pub(crate) index_hash: i32,
+    /// Sorted by number.
+    queues: RwLock<Vec<Arc<Queue>>>,
+}
+
+impl Topic {
+    pub(crate) fn new(name: &str) -> Topic {
+        Topic {
+            name: Arc::from(name),
+            index_hash: dispatch::topic_hash(name),
+            queues: RwLock::default(),
+        }
+    }
+
+    pub(crate) fn queue(&self, id: i32) -> Option<Arc<Queue>> {
+        let queues = self
+            .queues
+            .read()
+            .expect("no code panics while it changes the list of queues");
+        // Mostly the numbers are 0, 1, 2…, so the number is the index.
+        if let Some(queue) = usize::try_from(id).ok().and_then(|index| queues.get(index))
+            && queue.id == id
+        {
+            return Some(Arc::clone(queue));
+        }
+        let index = queues.binary_search_by_key(&id, |queue| queue.id).ok()?;
+        queues.get(index).cloned()
+    }
+
+    pub(crate) fn queues(&self) -> Vec<Arc<Queue>> {
+        self.queues
+            .read()
+            .expect("no code panics while it changes the list of queues")
+            .clone()
+    }
+
+    fn queue_or_create(self: &Arc<Topic>, id: i32) -> Arc<Queue> {
+        if let Some(queue) = self.queue(id) {
+            return queue;
+        }
+        let mut queues = self
+            .queues
+            .write()
+            .expect("no code panics while it changes the list of queues");
+        match queues.binary_search_by_key(&id, |queue| queue.id) {
+            Ok(index) => Arc::clone(&queues[index]),
+            Err(index) => {
+                let queue = Arc::new(Queue::new(Arc::clone(self), id, 0, 0));
+                queues.insert(index, Arc::clone(&queue));
+                queue
+            }
+        }
+    }
+
+    /// Adds a queue that was found on the disk.
+    pub(crate) fn insert_shared(&self, queue: Arc<Queue>) {
+        let mut queues = self
+            .queues
+            .write()
+            .expect("no code panics while it changes the list of queues");
+        match queues.binary_search_by_key(&queue.id, |queue| queue.id) {
+            Ok(index) => queues[index] = queue,
+            Err(index) => queues.insert(index, queue),
+        }
+    }
+}
+
+/// All queues.
+#[derive(Debug)]
+pub(crate) struct Table {
+    topics: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
+    /// Grows when a topic is deleted: who looked queues up before must look again.
+    generation: AtomicU64,
+    pub(crate) files: Files,
+    /// Queues with entries that are not in their files.
+    unwritten: Mutex<Vec<Arc<Queue>>>,
+    /// Queues whose written entries are still in memory.
+    retained: Mutex<Vec<Arc<Queue>>>,
+    /// Entries that are not in their files.
+    backlog: AtomicUsize,
+}
+
+impl Table {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        file_entries: u64,
+        open_max: usize,
+    ) -> Table {
+        Table {
+            topics: RwLock::default(),
+            generation: AtomicU64::new(0),
+            files: Files::new(disk, dir, file_entries, open_max),
+            unwritten: Mutex::default(),
+            retained: Mutex::default(),
+            backlog: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.topics
+            .read()
+            .expect("no code panics while it changes the table of topics")
+            .get(name)
+            .cloned()
+    }
+
+    pub(crate) fn topics(&self) -> Vec<Arc<Topic>> {
+        self.topics
+            .read()
+            .expect("no code panics while it changes the table of topics")
+            .values()
+            .cloned()
+            .collect()
+    }
+
+    pub(crate) fn queue(&self, topic: &str, id: i32) -> Option<Arc<Queue>> {
+        self.topics
+            .read()
+            .expect("no code panics while it changes the table of topics")
+            .get(topic)?
+            .queue(id)
+    }
+
+    pub(crate) fn topic_or_create(&self, name: &str) -> Arc<Topic> {
+        if let Some(topic) = self.topic(name) {
+            return topic;
+        }
+        let mut topics = self
+            .topics
+            .write()
+            .expect("no code panics while it changes the table of topics");
+        if let Some(topic) = topics.get(name) {
+            return Arc::clone(topic);
+        }
+        let topic = Arc::new(Topic::new(name));
+        topics.insert(Arc::clone(&topic.name), Arc::clone(&topic));
+        topic
+    }
+
+    pub(crate) fn queue_or_create(&self, topic: &str, id: i32) -> Arc<Queue> {
+        self.topic_or_create(topic).queue_or_create(id)
+    }
+
+    /// A queue of a topic that was looked up before; see [`Table::generation`].
+    pub(crate) fn queue_of(&self, topic: &Arc<Topic>, id: i32) -> Arc<Queue> {
+        topic.queue_or_create(id)
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Takes a topic out of the table. With the append lock held, so that no append is between looking its queue up and adding to it.
+    pub(crate) fn remove(&self, name: &str) -> Option<Arc<Topic>> {
+        let topic = self
+            .topics
+            .write()
+            .expect("no code panics while it changes the table of topics")
+            .remove(name)?;
+        for queue in topic.queues() {
+            queue.set_deleted();
+        }
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        Some(topic)
+    }
+
+    /// Puts a queue into the writer's list. True when the list was empty, so that the writer may sleep.
+    pub(crate) fn list_unwritten(&self, queue: &Arc<Queue>) -> bool {
+        let mut unwritten = self
+            .unwritten
+            .lock()
+            .expect("no code panics while it changes the writer's list");
+        unwritten.push(Arc::clone(queue));
+        unwritten.len() == 1
+    }
+
+    pub(crate) fn take_unwritten(&self) -> Vec<Arc<Queue>> {
+        std::mem::take(
+            &mut *self
+                .unwritten
+                .lock()
+                .expect("no code panics while it changes the writer's list"),
+        )
+    }
+
+    pub(crate) fn has_unwritten(&self) -> bool {
+        !self
+            .unwritten
+            .lock()
+            .expect("no code panics while it changes the writer's list")
+            .is_empty()
+    }
+
+    /// Remembers a queue that keeps entries in memory after they were written, so that they leave with their records.
+    pub(crate) fn retain(&self, queue: &Arc<Queue>, entries: &mut Entries) {
+        if !entries.retained && entries.first() < entries.max() {
+            entries.retained = true;
+            self.retained
+                .lock()
+                .expect("no code panics while it changes the list of retained queues")
+                .push(Arc::clone(queue));
+        }
+    }
+
+    /// Lets go of written entries whose record lies before `keep_from`, in queues that get no new ones. At most as many queues are looked at
+    /// as there are records in the memory tail.
+    pub(crate) fn sweep_retained(&self, keep_from: u64) {
+        let mut retained = self
+            .retained
+            .lock()
+            .expect("no code panics while it changes the list of retained queues");
+        retained.retain(|queue| {
+            let mut entries = queue.entries();
+            let keep = !entries.forget(keep_from);
+            entries.retained = keep;
+            keep
+        });
+    }
+
+    pub(crate) fn backlog(&self) -> usize {
+        self.backlog.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_backlog(&self, entries: usize) -> usize {
+        self.backlog.fetch_add(entries, Ordering::Relaxed) + entries
+    }
+
+    pub(crate) fn sub_backlog(&self, entries: usize) {
+        self.backlog.fetch_sub(entries, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,439 @@
+//! Reading by queue offset: from memory when the records are new, from the page cache without waiting, from the disk when the caller may wait.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use protocol::record::{self, MAGIC_V1, MAGIC_V2};
+
+use crate::error::ReadError;
+use crate::queue::files::read_fully;
+use crate::queue::load::copy_entries;
+use crate::queue::{Entry, Queue};
+use crate::store::Inner;
+
+/// Entries that one read looks at when a filter rejects them (Java: maxFilterMessageSize 16000 bytes of consume queue).
+const SCAN_ENTRIES: u64 = 800;
+/// Entries taken from a queue in one look.
+const LOOK_ENTRIES: u64 = 128;
+/// Bytes between two wanted records up to which they are read together rather than apart.
+const GAP_BYTES: u64 = 8 << 10;
+/// Bytes read together at most, unless one record is larger.
+const RUN_BYTES: u64 = 1 << 20;
+
+/// Which messages of a queue.
+#[derive(Clone, Copy)]
+pub struct Read<'a> {
+    /// Topic.
+    pub topic: &'a str,
+    /// Queue of the topic.
+    pub queue_id: i32,
+    /// First queue offset that is wanted.
+    pub offset: i64,
+    /// Messages at most.
+    pub messages_max: usize,
+    /// Bytes of records at most; one message is given whatever its size.
+    pub bytes_max: usize,
+    /// Whether a message with this tags code is wanted. Called for each entry looked at, from the first on.
+    pub filter: &'a dyn Fn(i64) -> bool,
+}
+
+/// Whether a read may wait for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadMode {
+    /// Memory and page cache only; otherwise [`ReadError::WouldBlock`].
+    NoWait,
+    /// On a thread that may block.
+    Blocking,
+}
+
+/// What a read found.
+#[derive(Debug, Clone)]
+pub struct ReadResult {
+    /// How it went.
+    pub status: ReadStatus,
+    /// Where to go on.
+    pub next_offset: i64,
+    /// First offset of the queue.
+    pub min_offset: i64,
+    /// Offset behind the last message that consumers may see.
+    pub max_offset: i64,
+    /// Whole store records, in order.
+    pub records: Vec<Bytes>,
+}
+
+/// Java's `GetMessageStatus`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadStatus {
+    /// There are records.
+    Found,
+    /// Messages were looked at and none wanted.
+    NoMatchedMessage,
+    /// The queue does not exist. Java never says so with file queues, it makes the queue; neither does this store.
+    NoMatchedQueue,
+    /// The queue never had a message.
+    NoMessageInQueue,
+    /// The offset is that of the next message to come.
+    OffsetOverflowOne,
+    /// The offset is beyond that.
+    OffsetOverflowBadly,
+    /// The offset is below the first that is still there.
+    OffsetTooSmall,
+    /// The queue's file is missing.
+    OffsetFoundNull,
+    /// The records are gone from the log.
+    MessageWasRemoving,
+}
+
+impl ReadStatus {
+    /// Java's constant, which goes into the remark.
+    pub fn name(self) -> &'static str {
+        match self {
+            ReadStatus::Found => "FOUND",
+            ReadStatus::NoMatchedMessage => "NO_MATCHED_MESSAGE",
+            ReadStatus::NoMatchedQueue => "NO_MATCHED_LOGIC_QUEUE",
+            ReadStatus::NoMessageInQueue => "NO_MESSAGE_IN_QUEUE",
+            ReadStatus::OffsetOverflowOne => "OFFSET_OVERFLOW_ONE",
+            ReadStatus::OffsetOverflowBadly => "OFFSET_OVERFLOW_BADLY",
+            ReadStatus::OffsetTooSmall => "OFFSET_TOO_SMALL",
+            ReadStatus::OffsetFoundNull => "OFFSET_FOUND_NULL",
+            ReadStatus::MessageWasRemoving => "MESSAGE_WAS_REMOVING",
+        }
+    }
+}
+
+/// Which end of the messages with one store time is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Boundary {
+    /// The first message stored at or after the time.
+    Lower,
+    /// The last message stored at or before the time.
+    Upper,
+}
+
+/// What is known of a key.
+#[derive(Debug, Clone, Default)]
+pub struct KeyQuery {
+    /// Whole store records, oldest first.
+    pub records: Vec<Bytes>,
+    /// Store timestamp of the newest indexed record, 0 without one.
+    pub index_last_update_ms: i64,
+    /// Its position.
+    pub index_last_update_physical: u64,
+}
+
+/// An entry that the filter wants.
+struct Wanted {
+    offset: u64,
+    entry: Entry,
+}
+
+/// See [`crate::Store::read`].
+pub(crate) fn read(
+    inner: &Inner,
+    request: &Read<'_>,
+    mode: ReadMode,
+) -> Result<ReadResult, ReadError> {
+    let result = |status, next_offset, min: u64, max: u64, records| ReadResult {
+        status,
+        next_offset,
+        min_offset: min as i64,
+        max_offset: max as i64,
+        records,
+    };
+    let Some(queue) = inner.queues.queue(request.topic, request.queue_id) else {
+        return Ok(result(ReadStatus::NoMessageInQueue, 0, 0, 0, Vec::new()));
+    };
+    let (min, max) = inner.bounds(&queue);
+    if max == 0 {
+        return Ok(result(
+            ReadStatus::NoMessageInQueue,
+            0,
+            min,
+            max,
+            Vec::new(),
+        ));
+    }
+    let empty = |status, next: u64| Ok(result(status, next as i64, min, max, Vec::new()));
+    let Some(offset) = u64::try_from(request.offset)
+        .ok()
+        .filter(|offset| *offset >= min)
+    else {
+        return empty(ReadStatus::OffsetTooSmall, min);
+    };
+    if offset == max {
+        return empty(ReadStatus::OffsetOverflowOne, offset);
+    }
+    if offset > max {
+        return empty(ReadStatus::OffsetOverflowBadly, max);
+    }
+    let selected = select(inner, &queue, request, offset, max, mode)?;
+    if selected.wanted.is_empty() {
+        return empty(selected.status, selected.next);
+    }
+    let (records, until) = fetch(inner, &selected.wanted, mode)?;
+    let next = until.unwrap_or(selected.next);
+    let status = if records.is_empty() {
+        ReadStatus::MessageWasRemoving
+    } else {
+        ReadStatus::Found
+    };
+    Ok(result(status, next as i64, min, max, records))
+}
+
+struct Selected {
+    wanted: Vec<Wanted>,
+    next: u64,
+    /// How it went when nothing is wanted.
+    status: ReadStatus,
+}
+
+/// Walks over the queue's entries from `offset` on and picks what the filter wants, within the bounds of the request.
+fn select(
+    inner: &Inner,
+    queue: &Arc<Queue>,
+    request: &Read<'_>,
+    offset: u64,
+    max: u64,
+    mode: ReadMode,
+) -> Result<Selected, ReadError> {
+    let messages_max = request.messages_max.max(1);
+    let until = max.min(offset.saturating_add(SCAN_ENTRIES.max(messages_max as u64)));
+    let log_min = inner.log.min();
+    let wait = mode == ReadMode::Blocking;
+    let mut selected = Selected {
+        wanted: Vec::new(),
+        next: offset,
+        status: ReadStatus::NoMatchedMessage,
+    };
+    let mut bytes = 0usize;
+    let mut looked: Vec<Entry> = Vec::with_capacity(messages_max.min(LOOK_ENTRIES as usize));
+    while selected.next < until {
+        looked.clear();
+        let look = LOOK_ENTRIES.min((messages_max - selected.wanted.len()).max(32) as u64);
+        let copied = copy_entries(
+            &inner.queues.files,
+            queue,
+            selected.next,
+            until.min(selected.next + look),
+            wait,
+            &mut looked,
+        );
+        if let Err(error) = copied {
+            if selected.wanted.is_empty() || error.kind() != io::ErrorKind::WouldBlock {
+                return Err(ReadError::disk("consume queue")(error));
+            }
+            break;
+        }
+        if looked.is_empty() {
+            if selected.wanted.is_empty() {
+                let file_entries = inner.queues.files.file_entries();
+                selected.status = ReadStatus::OffsetFoundNull;
+                selected.next = (selected.next / file_entries + 1)
+                    .saturating_mul(file_entries)
+                    .min(max);
+            }
+            break;
+        }
+        for &entry in &looked {
+            if entry.is_filler() || entry.physical < log_min {
+                if selected.wanted.is_empty() {
+                    selected.status = ReadStatus::MessageWasRemoving;
+                }
+                selected.next += 1;
+                continue;
+            }
+            if !(request.filter)(entry.tags_code) {
+                if selected.wanted.is_empty() {
+                    selected.status = ReadStatus::NoMatchedMessage;
+                }
+                selected.next += 1;
+                continue;
+            }
+            if !selected.wanted.is_empty() && bytes + entry.size as usize > request.bytes_max {
+                return Ok(selected);
+            }
+            bytes += entry.size as usize;
+            selected.wanted.push(Wanted {
+                offset: selected.next,
+                entry,
+            });
+            selected.next += 1;
+            if selected.wanted.len() >= messages_max {
+                return Ok(selected);
+            }
+        }
+    }
+    Ok(selected)
+}
+
+/// Gets the records. The second value is the offset of the first one that would have needed waiting, when some before it did not.
+fn fetch(
+    inner: &Inner,
+    wanted: &[Wanted],
+    mode: ReadMode,
+) -> Result<(Vec<Bytes>, Option<u64>), ReadError> {
+    let mut records: Vec<Bytes> = vec![Bytes::new(); wanted.len()];
+    let mut missing = wanted.len();
+    inner.log.tail.get(
+        wanted
+            .iter()
+            .map(|wanted| (wanted.entry.physical, wanted.entry.size)),
+        |index, bytes| {
+            records[index] = bytes;
+            missing -= 1;
+        },
+    );
+    let mut until = None;
+    let mut index = 0;
+    while missing > 0 && index < wanted.len() {
+        if !records[index].is_empty() {
+            index += 1;
+            continue;
+        }
+        let count = run_length(inner, &wanted[index..], &records[index..]);
+        match read_run(
+            inner,
+            &wanted[index..index + count],
+            &mut records[index..index + count],
+            mode,
+        ) {
+            Ok(()) => {}
+            Err(ReadError::WouldBlock) if index > 0 => {
+                until = Some(wanted[index].offset);
+                records.truncate(index);
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+        index += count;
+    }
+    // What is not a record of that place is gone, or damaged, which was logged.
+    records.retain(|record| !record.is_empty());
+    Ok((records, until))
+}
+
+/// How many of the wanted records, from the first on, are worth one read.
+fn run_length(inner: &Inner, wanted: &[Wanted], records: &[Bytes]) -> usize {
+    let start = wanted[0].entry.physical;
+    let segment = |physical: u64| physical / inner.config.segment_bytes;
+    let mut end = wanted[0].entry.end();
+    let mut count = 1;
+    for (next, record) in wanted.iter().zip(records).skip(1) {
+        let entry = next.entry;
+        let near = entry.physical >= end
+            && entry.physical - end <= GAP_BYTES
+            && entry.end() - start <= RUN_BYTES;
+        if !record.is_empty() || !near || segment(entry.physical) != segment(start) {
+            break;
+        }
+        end = entry.end();
+        count += 1;
+    }
+    count
+}
+
+fn read_run(
+    inner: &Inner,
+    wanted: &[Wanted],
+    records: &mut [Bytes],
+    mode: ReadMode,
+) -> Result<(), ReadError> {
+    let start = wanted[0].entry.physical;
+    let end = wanted[wanted.len() - 1].entry.end();
+    let Some(bytes) = read_log(inner, start, end, mode)? else {
+        return Ok(());
+    };
+    for (wanted, record) in wanted.iter().zip(records) {
+        let from = (wanted.entry.physical - start) as usize;
+        let to = from + wanted.entry.size as usize;
+        if bytes.len() >= to
+            && is_record_at(&bytes[from..to], wanted.entry.physical, wanted.entry.size)
+        {
+            *record = bytes.slice(from..to);
+        } else {
+            tracing::warn!(
+                physical = wanted.entry.physical,
+                size = wanted.entry.size,
+                queue_offset = wanted.offset,
+                "no record where the consume queue says"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn is_record_at(bytes: &[u8], physical: u64, size: u32) -> bool {
+    matches!(record::peek_magic(bytes), Some(MAGIC_V1 | MAGIC_V2))
+        && record::peek_size(bytes) == Some(size)
+        && record::peek_physical_offset(bytes) == Some(physical)
+}
+
+/// Bytes `start..end` of the log, which lie in one segment; fewer at the segment's end. None when the segment is gone.
+fn read_log(
+    inner: &Inner,
+    start: u64,
+    end: u64,
+    mode: ReadMode,
+) -> Result<Option<Bytes>, ReadError> {
+    let Some(segment) = inner.log.segments.containing(start) else {
+        return Ok(None);
+    };
+    let end = end.min(segment.start + inner.config.segment_bytes);
+    let mut bytes = BytesMut::zeroed((end - start) as usize);
+    let read = read_fully(
+        &*segment.file,
+        &mut bytes,
+        start - segment.start,
+        mode == ReadMode::Blocking,
+    )
+    .map_err(ReadError::disk("commit log"))?;
+    bytes.truncate(read);
+    Ok(Some(bytes.freeze()))
+}
+
+/// The head of the record at `physical`: as much as the peeks of [`record`] need.
+pub(crate) fn head_at(
+    inner: &Inner,
+    physical: u64,
+    mode: ReadMode,
+) -> Result<Option<Bytes>, ReadError> {
+    if physical < inner.log.min() || physical >= inner.log.appended() {
+        return Ok(None);
+    }
+    let head = match inner.log.tail.from(physical) {
+        Some(bytes) => Some(bytes.slice(..bytes.len().min(record::HEAD_BYTES))),
+        None => read_log(inner, physical, physical + record::HEAD_BYTES as u64, mode)?,
+    };
+    Ok(head.filter(|head| {
+        matches!(record::peek_magic(head), Some(MAGIC_V1 | MAGIC_V2))
+            && record::peek_physical_offset(head) == Some(physical)
+    }))
+}
+
+/// The whole record at `physical`; None when no record begins there, or not one that consumers may see.
+pub(crate) fn record_at(
+    inner: &Inner,
+    physical: u64,
+    mode: ReadMode,
+) -> Result<Option<Bytes>, ReadError> {
+    let Some(size) = head_at(inner, physical, mode)?.and_then(|head| record::peek_size(&head))
+    else {
+        return Ok(None);
+    };
+    let end = physical + u64::from(size);
+    if end > inner.visible().min(inner.log.appended()) {
+        return Ok(None);
+    }
+    let mut found = None;
+    inner
+        .log
+        .tail
+        .get(std::iter::once((physical, size)), |_, bytes| {
+            found = Some(bytes)
+        });
+    if found.is_none() {
+        found = read_log(inner, physical, end, mode)?;
+    }
+    Ok(found.filter(|bytes| bytes.len() == size as usize && is_record_at(bytes, physical, size)))
+}

@@ -1,0 +1,342 @@
+//! Writing behind: one thread puts queue and index entries into their files in large batches, and from time to time says in the checkpoint
+//! how far that has come.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::checkpoint::{Checkpoint, Hint};
+use crate::queue::{ENTRY_BYTES, Queue, Table, load};
+use crate::store::{DirectoryLock, Inner, Sleeper};
+
+/// Entries of one queue that are encoded at once.
+const WRITE_ENTRIES_MAX: usize = 16 << 10;
+
+/// A checkpoint may take this part of the time: one that took a second is followed by nine without.
+const CHECKPOINT_SHARE: u32 = 10;
+
+/// Pause between two looks at the flush watermark by whoever is not woken.
+const FLUSH_LOOK: Duration = Duration::from_millis(5);
+
+/// What the thread and those who wait for it share.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    sleeper: Sleeper,
+    /// Held while files are written, and by whoever deletes them.
+    writing: Mutex<State>,
+    written: AtomicU64,
+    waits_for_flush: AtomicBool,
+    _lock: DirectoryLock,
+}
+
+#[derive(Debug)]
+struct State {
+    checkpoint: Checkpoint,
+    /// After a failed sync nothing may be claimed any more; the last checkpoint stays.
+    failed: bool,
+}
+
+impl Writer {
+    pub(crate) fn new(checkpoint: Checkpoint, lock: DirectoryLock) -> Writer {
+        let written = checkpoint.hint.map_or(0, |hint| hint.position);
+        Writer {
+            sleeper: Sleeper::default(),
+            writing: Mutex::new(State {
+                checkpoint,
+                failed: false,
+            }),
+            written: AtomicU64::new(written),
+            waits_for_flush: AtomicBool::new(false),
+            _lock: lock,
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        self.sleeper.wake();
+    }
+
+    /// Called by the flusher after a sync.
+    pub(crate) fn flushed(&self) {
+        if self.waits_for_flush.load(Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    /// Position of the last checkpoint.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.writing
+            .lock()
+            .expect("no code panics while it writes queues and index")
+    }
+}
+
+/// The writer's life.
+pub(crate) fn run(inner: &Inner) {
+    inner.writer.sleeper.register();
+    let interval = Duration::from_millis(inner.config.write_behind_interval_ms.max(1));
+    let checkpoint_interval = Duration::from_millis(inner.config.checkpoint_interval_ms.max(1));
+    let mut next_checkpoint = Instant::now() + checkpoint_interval;
+    let mut complained = false;
+    loop {
+        if inner.stop.is_abandoned() || inner.stop.is_requested() {
+            return;
+        }
+        let behind =
+            inner.writer.written() < inner.log.appended() && inner.health.failure().is_none();
+        if !inner.has_write_behind() && !behind {
+            std::thread::park();
+            continue;
+        }
+        wait_for_batch(inner, interval);
+        if inner.stop.is_abandoned() || inner.stop.is_requested() {
+            return;
+        }
+        let mut state = inner.writer.lock();
+        match write_all(inner) {
+            Ok(()) => complained = false,
+            Err(error) => {
+                // The entries stay in memory and in the log; appends are refused when there are too many.
+                if !complained {
+                    tracing::error!(%error, "consume queues or index cannot be written; trying again");
+                }
+                complained = true;
+            }
+        }
+        if !complained && behind && !state.failed && Instant::now() >= next_checkpoint {
+            let began = Instant::now();
+            match checkpoint(inner, &mut state) {
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::error!(%error, "syncing consume queues or index failed; no further checkpoint is made, the next start reads more of the log");
+                    state.failed = true;
+                }
+            }
+            next_checkpoint =
+                Instant::now() + checkpoint_interval.max(began.elapsed() * CHECKPOINT_SHARE);
+        }
+    }
+}
+
+/// Lets entries gather: until there are enough for a batch, or the time is up.
+fn wait_for_batch(inner: &Inner, interval: Duration) {
+    let deadline = Instant::now() + interval;
+    loop {
+        let enough = inner.queues.backlog() >= inner.config.write_batch()
+            || inner.index.backlog() >= inner.config.write_batch();
+        let left = deadline.saturating_duration_since(Instant::now());
+        if enough || left.is_zero() || inner.stop.is_abandoned() || inner.stop.is_requested() {
+            return;
+        }
+        std::thread::park_timeout(left);
+    }
+}
+
+impl Inner {
+    fn has_write_behind(&self) -> bool {
+        self.queues.has_unwritten() || self.index.backlog() > 0
+    }
+}
+
+fn write_all(inner: &Inner) -> io::Result<()> {
+    // What consumers at the tail read stays in memory, as long as its records do.
+    write_queues(
+        &inner.queues,
+        inner.log.tail.start().min(inner.log.flushed()),
+    )?;
+    inner.index.write_pending(inner.clock.now_ms())
+}
+
+/// Writes all entries that are in memory only. Those whose record lies before `keep_from` leave memory.
+pub(crate) fn write_queues(table: &Table, keep_from: u64) -> io::Result<()> {
+    let mut failure = None;
+    for queue in table.take_unwritten() {
+        if failure.is_some() || queue.is_deleted() {
+            if !queue.is_deleted() {
+                table.list_unwritten(&queue);
+            }
+            continue;
+        }
+        if let Err(error) = write_queue(table, &queue, keep_from) {
+            table.list_unwritten(&queue);
+            failure = Some(error);
+        }
+    }
+    table.sweep_retained(keep_from);
+    failure.map_or(Ok(()), Err)
+}
+
+fn write_queue(table: &Table, queue: &Arc<Queue>, keep_from: u64) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    let mut copied = Vec::new();
+    loop {
+        let offset = {
+            let mut entries = queue.entries();
+            let offset = entries.written();
+            copied.clear();
+            entries.copy(offset, offset + WRITE_ENTRIES_MAX as u64, &mut copied);
+            if copied.is_empty() {
+                entries.listed = false;
+                table.retain(queue, &mut entries);
+                return Ok(());
+            }
+            offset
+        };
+        bytes.clear();
+        bytes.reserve(copied.len() * ENTRY_BYTES as usize);
+        copied
+            .iter()
+            .for_each(|entry| bytes.extend_from_slice(&entry.encode()));
+        table.files.write(queue, offset, &bytes)?;
+        queue
+            .entries()
+            .written_until(offset + copied.len() as u64, keep_from);
+        table.sub_backlog(copied.len());
+    }
+}
+
+/// Says that everything up to a position of the log is in the files and synced: first the log, then the files, then the checkpoint itself.
+fn checkpoint(inner: &Inner, state: &mut State) -> io::Result<()> {
+    let (position, entries_total, timestamp_ms) = {
+        let tip = inner
+            .log
+            .tip
+            .lock()
+            .expect("no code panics while it appends");
+        (tip.position, tip.entries_total, tip.store_timestamp_ms)
+    };
+    if !wait_flushed(inner, position) {
+        return Ok(());
+    }
+    write_all(inner)?;
+    inner.queues.files.sync()?;
+    let (index_file, index_count) = if inner.index.enabled() {
+        inner.index.sync()?
+    } else {
+        (0, 0)
+    };
+    let hint = Hint {
+        position,
+        entries_total,
+        index_file,
+        index_count,
+        index_enabled: inner.index.enabled(),
+    };
+    state.checkpoint = Checkpoint {
+        log_timestamp_ms: timestamp_ms,
+        queues_timestamp_ms: timestamp_ms,
+        index_timestamp_ms: if inner.index.enabled() {
+            timestamp_ms
+        } else {
+            state.checkpoint.index_timestamp_ms
+        },
+        hint: Some(hint),
+        ..state.checkpoint
+    };
+    state
+        .checkpoint
+        .write(&*inner.disk, &inner.checkpoint_path())?;
+    inner.writer.written.store(position, Ordering::Relaxed);
+    Ok(())
+}
+
+/// The log must be ahead of what is derived from it. False when that will not be.
+fn wait_flushed(inner: &Inner, position: u64) -> bool {
+    inner.writer.waits_for_flush.store(true, Ordering::SeqCst);
+    while inner.log.flushed() < position {
+        if inner.health.failure().is_some()
+            || inner.stop.is_abandoned()
+            || inner.stop.is_requested()
+        {
+            break;
+        }
+        inner.flush.request();
+        // The flusher wakes whoever waits; the bound only serves those who are not the writer thread.
+        std::thread::park_timeout(FLUSH_LOOK);
+    }
+    inner.writer.waits_for_flush.store(false, Ordering::SeqCst);
+    inner.log.flushed() >= position
+}
+
+/// The last act of a clean stop, after the threads have ended. True when everything is on the disk and the directory says so.
+pub(crate) fn finish(inner: &Inner) -> bool {
+    if inner.health.failure().is_some() || inner.log.flushed() < inner.log.appended() {
+        return false;
+    }
+    let mut state = inner.writer.lock();
+    if state.failed {
+        return false;
+    }
+    let finished = checkpoint(inner, &mut state)
+        .and_then(|()| inner.log.segments.remove_spare())
+        .and_then(|()| {
+            inner.disk.remove(&inner.config.root.join("abort"))?;
+            inner.disk.sync_dir(&inner.config.root)
+        });
+    if let Err(error) = &finished {
+        tracing::error!(%error, "the store could not be closed cleanly; the next start recovers it");
+    }
+    finished.is_ok()
+}
+
+/// See [`crate::Store::delete_topic`].
+pub(crate) fn delete_topic(inner: &Inner, name: &str) {
+    let mut state = inner.writer.lock();
+    let removed = {
+        // No append is between looking a queue up and adding to it.
+        let mut tip = inner
+            .log
+            .tip
+            .lock()
+            .expect("no code panics while it appends");
+        let Some(topic) = inner.queues.remove(name) else {
+            return;
+        };
+        for queue in topic.queues() {
+            tip.entries_total -= queue.next();
+        }
+        topic
+    };
+    for queue in removed.queues() {
+        let unwritten = {
+            let entries = queue.entries();
+            entries.max() - entries.written()
+        };
+        inner.queues.sub_backlog(unwritten as usize);
+        if let Err(error) = inner.queues.files.remove_queue(&queue) {
+            tracing::warn!(topic = name, queue_id = queue.id, %error, "a deleted topic's consume queue could not be removed");
+        }
+    }
+    if let Err(error) = inner.queues.files.remove_topic_dir(name) {
+        tracing::warn!(topic = name, %error, "a deleted topic's directory could not be removed");
+    }
+    // Without it a crash would find queues missing, and make them again.
+    if !state.failed
+        && let Err(error) = checkpoint(inner, &mut state)
+    {
+        tracing::error!(%error, "syncing consume queues or index failed; no further checkpoint is made");
+        state.failed = true;
+    }
+}
+
+/// Removes the files of queues and index whose records are gone from the log.
+pub(crate) fn clean_derived(inner: &Inner) {
+    let _state = inner.writer.lock();
+    let log_min = inner.log.min();
+    for topic in inner.queues.topics() {
+        for queue in topic.queues() {
+            let cleaned = load::correct_min(&inner.queues.files, &queue, log_min)
+                .and_then(|()| inner.queues.files.remove_expired(&queue));
+            if let Err(error) = cleaned {
+                tracing::warn!(topic = %topic.name, queue_id = queue.id, %error, "expired consume queue files could not be removed");
+            }
+        }
+    }
+    if let Err(error) = inner.index.remove_below(log_min) {
+        tracing::warn!(%error, "expired index files could not be removed");
+    }
+}
