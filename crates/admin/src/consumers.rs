@@ -1,0 +1,177 @@
+//! Consumer groups: who consumes a topic, and how far they came.
+
+use protocol::body::{ConsumeStats, ConsumeType, ConsumerConnection, GroupList, MessageModel};
+use protocol::code::{RequestCode, ResponseCode};
+use protocol::command::Command;
+use protocol::headers::{
+    GetConsumeStatsRequest, GetConsumerConnectionListRequest, QueryTopicConsumeByWhoRequest,
+};
+use serde::Serialize;
+
+use crate::{Admin, Error, StoredMessage, body_of, select_addr};
+
+/// What one group did with one message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Track {
+    /// The group.
+    pub consumer_group: String,
+    /// What it did.
+    pub track_type: TrackState,
+    /// Why that is not known better.
+    pub exception_desc: Option<String>,
+}
+
+/// What a group did with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum TrackState {
+    /// Its offset is behind the message.
+    Consumed,
+    /// As that, but its subscription does not select the message.
+    ConsumedButFiltered,
+    /// It pulls on its own and keeps its own account.
+    Pull,
+    /// Its offset is in front of the message.
+    NotConsumeYet,
+    /// No member is connected.
+    NotOnline,
+    /// Each member consumes everything and keeps its own offset.
+    ConsumeBroadcasting,
+    /// It could not be found out.
+    Unknown,
+}
+
+impl TrackState {
+    /// Java's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            TrackState::Consumed => "CONSUMED",
+            TrackState::ConsumedButFiltered => "CONSUMED_BUT_FILTERED",
+            TrackState::Pull => "PULL",
+            TrackState::NotConsumeYet => "NOT_CONSUME_YET",
+            TrackState::NotOnline => "NOT_ONLINE",
+            TrackState::ConsumeBroadcasting => "CONSUME_BROADCASTING",
+            TrackState::Unknown => "UNKNOWN",
+        }
+    }
+}
+
+impl Admin {
+    /// The groups that consume a topic.
+    pub async fn consumers_of(&self, topic: &str) -> Result<GroupList, Error> {
+        let route = self.route(topic).await?;
+        let Some(addr) = route.broker_datas.iter().find_map(select_addr) else {
+            return Ok(GroupList::default());
+        };
+        let header = QueryTopicConsumeByWhoRequest { topic: topic.to_owned(), ..Default::default() };
+        let request = Command::request(RequestCode::QUERY_TOPIC_CONSUME_BY_WHO, &header);
+        let answer = self.ask_ok(addr, request).await?;
+        body_of(addr, &answer)
+    }
+
+    /// The connected members of a group.
+    pub async fn consumer_connection(&self, group: &str) -> Result<ConsumerConnection, Error> {
+        let route = self.route(&protocol::topic::retry_topic(group)).await?;
+        let addr = route.broker_datas.iter().find_map(select_addr).unwrap_or_default();
+        let header =
+            GetConsumerConnectionListRequest { consumer_group: group.to_owned(), ..Default::default() };
+        let request = Command::request(RequestCode::GET_CONSUMER_CONNECTION_LIST, &header);
+        let answer = self.ask_ok(addr, request).await?;
+        body_of(addr, &answer)
+    }
+
+    /// How far a group came in a topic's queues on one broker, and how far those reach.
+    pub async fn consume_stats_of(
+        &self,
+        broker: &str,
+        group: &str,
+        topic: Option<&str>,
+    ) -> Result<ConsumeStats, Error> {
+        let header = GetConsumeStatsRequest {
+            consumer_group: group.to_owned(),
+            topic: topic.map(str::to_owned),
+            ..Default::default()
+        };
+        let request = Command::request(RequestCode::GET_CONSUME_STATS, &header);
+        let answer = self.ask_ok(broker, request).await?;
+        body_of(broker, &answer)
+    }
+
+    /// How far a group came in all the queues of its topics.
+    pub async fn consume_stats(&self, group: &str, topic: Option<&str>) -> Result<ConsumeStats, Error> {
+        let route = self.route(&protocol::topic::retry_topic(group)).await?;
+        let mut all = ConsumeStats::default();
+        for addr in route.broker_datas.iter().filter_map(select_addr) {
+            let stats = self.consume_stats_of(addr, group, topic).await?;
+            all.offset_table.extend(stats.offset_table.0);
+            all.consume_tps += stats.consume_tps;
+        }
+        Ok(all)
+    }
+
+    /// What each group that consumes a message's topic did with it.
+    pub async fn tracks(&self, message: &StoredMessage) -> Result<Vec<Track>, Error> {
+        let groups = self.consumers_of(&message.topic).await?;
+        let mut tracks = Vec::new();
+        for group in groups.group_list {
+            let (track_type, exception_desc) = match self.track(message, &group).await {
+                Ok(state) => (state, None),
+                Err(error) => (unknown_by(&error), Some(describe(&error))),
+            };
+            tracks.push(Track { consumer_group: group, track_type, exception_desc });
+        }
+        Ok(tracks)
+    }
+
+    async fn track(&self, message: &StoredMessage, group: &str) -> Result<TrackState, Error> {
+        let connection = self.consumer_connection(group).await?;
+        match connection.consume_type {
+            ConsumeType::Actively => return Ok(TrackState::Pull),
+            ConsumeType::Passively => {}
+            ConsumeType::Pop => return Ok(TrackState::Unknown),
+        }
+        if connection.message_model == MessageModel::Broadcasting {
+            return Ok(TrackState::ConsumeBroadcasting);
+        }
+        if !self.is_consumed(message, group).await? {
+            return Ok(TrackState::NotConsumeYet);
+        }
+        let filtered = connection.subscription_table.get(&message.topic).is_some_and(|subscription| {
+            let tags = &subscription.tags_set;
+            let tag = message.tags().unwrap_or_default();
+            !(tags.is_empty() || tags.iter().any(|wanted| wanted == "*" || wanted == tag))
+        });
+        Ok(if filtered { TrackState::ConsumedButFiltered } else { TrackState::Consumed })
+    }
+
+    async fn is_consumed(&self, message: &StoredMessage, group: &str) -> Result<bool, Error> {
+        let stats = self.consume_stats(group, None).await?;
+        let info = self.cluster_info().await?;
+        let store_host = message.store_host.to_string();
+        Ok(stats.offset_table.iter().any(|(queue, offset)| {
+            let master = info
+                .broker_addr_table
+                .get(&queue.broker_name)
+                .and_then(|broker| broker.broker_addrs.get(&0));
+            queue.topic == message.topic
+                && queue.queue_id == message.queue_id
+                && master == Some(&store_host)
+                && offset.consumer_offset > message.queue_offset
+        }))
+    }
+}
+
+fn unknown_by(error: &Error) -> TrackState {
+    match error {
+        Error::Refused { code, .. } if *code == ResponseCode::CONSUMER_NOT_ONLINE => TrackState::NotOnline,
+        _ => TrackState::Unknown,
+    }
+}
+
+fn describe(error: &Error) -> String {
+    match error {
+        Error::Refused { code, remark, .. } => format!("CODE:{} DESC:{remark}", code.0),
+        other => other.to_string(),
+    }
+}
