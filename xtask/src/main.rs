@@ -1,3 +1,46 @@
-//! Automation: tests, checks, interop, benchmarks.
+//! Automation: tests, rules, interop. `cargo xtask help` lists the verbs.
 
-fn main() {}
+mod cargo;
+mod ci;
+mod configuration_page;
+mod report;
+mod tidy;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask VERB
+
+  ci                     what CI runs: format, lints, documentation, rules, then `test`
+  test [PART]            all tests: the crates', then the official clients and the Java server beside a live Apogee
+  tidy                   the rules of the code base that a program can check
+  docs-configuration     write docs/configuration.md from the declared keys (--check: only compare)
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["ci"] => ci::ci(),
+        ["test"] => ci::test(None),
+        ["test", part] => ci::test(Some(part)),
+        ["tidy"] => ci::tidy(),
+        ["docs-configuration"] => configuration_page::write(),
+        ["docs-configuration", "--check"] => configuration_page::check(),
+        ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprint!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The verbs that run everything: `ci`, `test`, `tidy`.
+
+use anyhow::{Result, bail};
+
+use crate::cargo::{cargo, root, run};
+use crate::report::{Outcome, summarize};
+use crate::{configuration_page, tidy as rules};
+
+/// Everything that must hold before a change lands.
+pub fn ci() -> Result<()> {
+    let mut outcomes = vec![
+        Outcome::of("format", || run(&mut cargo(&["fmt", "--all", "--check"]))),
+        Outcome::of("tidy", tidy),
+        Outcome::of("lints", || {
+            let lints = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
+            run(&mut cargo(&lints))
+        }),
+        Outcome::of("documentation", || {
+            let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--quiet"]);
+            run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+        }),
+        Outcome::of("configuration page", configuration_page::check),
+    ];
+    outcomes.extend(all_tests(None));
+    summarize(&outcomes)
+}
+
+/// All tests, or those of one part.
+pub fn test(part: Option<&str>) -> Result<()> {
+    let outcomes = all_tests(part);
+    if outcomes.is_empty() {
+        bail!("there is no part {}", part.unwrap_or_default());
+    }
+    summarize(&outcomes)
+}
+
+fn all_tests(part: Option<&str>) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    if part.is_none_or(|part| part == "crates") {
+        outcomes.push(Outcome::of("crates", || {
+            run(&mut cargo(&["test", "--workspace", "--quiet"]))
+        }));
+    }
+    outcomes
+}
+
+/// The rules of the code base.
+pub fn tidy() -> Result<()> {
+    let violations = rules::check(&root())?;
+    for violation in &violations {
+        eprintln!("{violation}");
+    }
+    match violations.len() {
+        0 => Ok(()),
+        count => bail!("{count} rule(s) broken"),
+    }
+}
