@@ -21,6 +21,7 @@ use crate::connection::{Connection, Limits, SendError, Transport};
 use crate::driver::{Bounds, drive};
 use crate::local::LocalPair;
 use crate::replies::Replies;
+use crate::server::READ_BUFFER_BYTES_MAX;
 use crate::service::{Gate, HeldFailure, Request, Service};
 use crate::stream::Stream;
 use crate::tls::{ClientTls, server_name};
@@ -57,7 +58,7 @@ impl Default for ClientConfig {
             idle_close: Duration::from_secs(120),
             half_frame_close: Duration::from_secs(60),
             frame_bytes_max: FRAME_BYTES_MAX,
-            read_buffer_bytes_max: 256 * 1024,
+            read_buffer_bytes_max: READ_BUFFER_BYTES_MAX,
             outbox_bytes_max: 8 * 1024 * 1024,
             calls_max: 65_535,
             inbound_max: 256,

@@ -20,6 +20,9 @@ use crate::tls::{HANDSHAKE, ServerTls, TlsMode};
 
 /// Connections that the kernel completes and keeps before they are accepted; Java's `serverSocketBacklog`.
 const BACKLOG: i32 = 1024;
+/// Enough for a batch of eighty messages of 1 KiB. Measured with an empty service, 4 connections with 64 and 256 requests of
+/// 1 KiB in flight: 16 KiB serve 1.1 million requests a CPU-second, 64 to 128 KiB 1.6 to 2.4 million, 256 KiB 1.4 to 2 million.
+pub(crate) const READ_BUFFER_BYTES_MAX: usize = 96 * 1024;
 /// The pause after a failed accept. Out of descriptors is the usual reason, and asking again at once only burns the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -60,7 +63,7 @@ impl Default for ServerConfig {
     fn default() -> Self {
         ServerConfig {
             frame_bytes_max: FRAME_BYTES_MAX,
-            read_buffer_bytes_max: 256 * 1024,
+            read_buffer_bytes_max: READ_BUFFER_BYTES_MAX,
             output_bytes_max: 4 * 1024 * 1024,
             outbox_bytes_max: 8 * 1024 * 1024,
             held_count_max: 16 * 1024,
