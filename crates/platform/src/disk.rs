@@ -5,7 +5,10 @@
 //! directory. After a failed sync nothing may be concluded about the bytes since the last good one, and a later sync
 //! that succeeds proves nothing: the kernel has marked the pages clean.
 
+mod pages;
 mod real;
+mod simulated;
+pub mod simulated;
 
 use std::fmt::Debug;
 use std::io;
@@ -14,6 +17,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use real::RealDisk;
+pub use simulated::SimulatedDisk;
+pub use simulated::{Faults, SimulatedDisk};
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +75,8 @@ pub trait Disk: Send + Sync + Debug + 'static {
     /// Room on the file system that holds `dir`.
     fn space(&self, dir: &Path) -> io::Result<Space>;
     /// Takes the exclusive lock of `path`, creating the file when it does not exist. Conflicts with another holder in
-    /// this process or any other, a Java broker among them.
+    /// this process or any other, a Java broker among them. The file must not be opened otherwise while the lock is
+    /// held: the kernel gives such locks back when the process closes any descriptor of the file.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when somebody holds it.

@@ -1,12 +1,13 @@
 //! The machine's file system.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, IoSliceMut};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Advice, FallocateFlags, FlockOperation};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -27,13 +28,33 @@ struct RealFile {
     nowait: AtomicBool,
 }
 
-/// Holds both locks until it is dropped with the descriptor.
+/// Device and inode.
+type Identity = (u64, u64);
+
+/// Files that this process has locked.
+static HELD: Mutex<BTreeSet<Identity>> = Mutex::new(BTreeSet::new());
+
+fn identity(metadata: &fs::Metadata) -> Identity {
+    (metadata.dev(), metadata.ino())
+}
+
+/// The kernel gives the lock back with the descriptor.
 #[derive(Debug)]
 struct RealLock {
-    _file: fs::File,
+    file: Option<fs::File>,
+    identity: Identity,
 }
 
 impl Lock for RealLock {}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+        // Closed first, or the next holder would lose the lock to this close.
+        self.file = None;
+        held.remove(&self.identity);
+    }
+}
 
 impl Disk for RealDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
@@ -104,21 +125,32 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+        // Looked up by `stat`, since closing any descriptor of the file would give a record lock of this process back.
+        if let Ok(metadata) = fs::metadata(path)
+            && held.contains(&identity(&metadata))
+        {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let file = fs::OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .open(path)?;
-        // Java's FileChannel takes record locks, which do not conflict within one process; flock does, and is not seen
-        // by Java. So both.
-        for take in [rustix::fs::flock, rustix::fs::fcntl_lock] {
-            take(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
+        // A record lock, since that is what Java's FileChannel takes; the kernel does not see it within one process.
+        rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).map_err(
+            |errno| match errno {
                 Errno::AGAIN | Errno::ACCESS => io::Error::from(io::ErrorKind::WouldBlock),
                 other => other.into(),
-            })?;
-        }
-        Ok(Box::new(RealLock { _file: file }))
+            },
+        )?;
+        let identity = identity(&file.metadata()?);
+        held.insert(identity);
+        Ok(Box::new(RealLock {
+            file: Some(file),
+            identity,
+        }))
     }
 }
 
@@ -134,6 +166,7 @@ impl File for RealFile {
         let slices = &mut [IoSliceMut::new(buf)];
         match rustix::io::preadv2(&self.file, slices, offset, ReadWriteFlags::NOWAIT) {
             Ok(count) => Ok(count),
+            Err(Errno::INTR) => self.read_at_nowait(buf, offset),
             Err(Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
                 self.nowait.store(false, Ordering::Relaxed);
@@ -160,11 +193,24 @@ impl File for RealFile {
     }
 
     fn reserve(&self, len: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, len) {
-            Ok(()) => Ok(()),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.fill_with_zeros(len),
-            Err(errno) => Err(errno.into()),
+        if len == 0 {
+            return Ok(());
         }
+        let before = self.file.metadata()?.len();
+        let reserved = loop {
+            match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, len) {
+                Ok(()) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => break self.fill_with_zeros(before, len),
+                Err(errno) => break Err(errno.into()),
+            }
+        };
+        if reserved.is_err() {
+            // What was taken before the room ended would otherwise stay taken, and keep the disk full. The caller
+            // learns the first error; that the cut failed too would tell it nothing else.
+            let _ = self.file.set_len(before);
+        }
+        reserved
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -180,8 +226,7 @@ impl File for RealFile {
 
 impl RealFile {
     /// Reservation where the file system has none: the bytes are written. What exists already is left alone.
-    fn fill_with_zeros(&self, len: u64) -> io::Result<()> {
-        let mut at = self.file.metadata()?.len();
+    fn fill_with_zeros(&self, mut at: u64, len: u64) -> io::Result<()> {
         while at < len {
             let count = (len - at).min(ZEROS.len() as u64) as usize;
             self.file.write_all_at(&ZEROS[..count], at)?;
