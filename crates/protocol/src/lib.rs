@@ -1,5 +1,7 @@
 //! Bytes to values and back: RocketMQ's remoting frames, headers, bodies and message records. No I/O, no clock.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod batch;
 pub mod body;
 pub mod code;

@@ -109,7 +109,7 @@ fn push_hex(text: &mut String, bytes: &[u8]) {
 
 fn parse_hex<'a>(text: &str, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     let text = text.as_bytes();
-    if text.len() % 2 != 0 || text.len() / 2 > buffer.len() {
+    if !text.len().is_multiple_of(2) || text.len() / 2 > buffer.len() {
         return None;
     }
     let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);

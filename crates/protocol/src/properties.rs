@@ -30,10 +30,10 @@ pub fn get<'a>(properties: &'a str, name: &str) -> Option<&'a str> {
         if let Some(value) = entry
             .strip_prefix(name)
             .and_then(|rest| rest.strip_prefix(NAME_VALUE_SEPARATOR))
+            && !value.is_empty()
+            && !name.is_empty()
         {
-            if !value.is_empty() && !name.is_empty() {
-                return Some(value);
-            }
+            return Some(value);
         }
         rest = before?;
     }

@@ -22,6 +22,9 @@ enum Source<'a> {
     Map(&'a FieldMap),
 }
 
+/// Takes each field's name and value.
+type Visit<'v, 'a> = dyn FnMut(&[u8], FieldValue<'a>) -> Result<(), FieldError> + 'v;
+
 /// One value, not converted.
 #[derive(Clone, Copy)]
 pub(crate) enum FieldValue<'a> {
@@ -125,10 +128,7 @@ impl<'a> Fields<'a> {
     }
 
     /// As `visit`, without an instance of the walk for each caller.
-    pub(crate) fn visit_dyn(
-        &self,
-        visit: &mut dyn FnMut(&[u8], FieldValue<'a>) -> Result<(), FieldError>,
-    ) -> Result<(), FieldError> {
+    pub(crate) fn visit_dyn(&self, visit: &mut Visit<'_, 'a>) -> Result<(), FieldError> {
         self.visit(visit)
     }
 

@@ -283,14 +283,14 @@ fn unicode_escape(text: &str) -> (char, usize) {
     let Some(first) = unit(0) else {
         return (char::REPLACEMENT_CHARACTER, text.len().min(2));
     };
-    if (0xd800..0xdc00).contains(&first) {
-        if let Some(second @ 0xdc00..0xe000) = unit(6) {
-            let joined = 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00);
-            return (
-                char::from_u32(joined).unwrap_or(char::REPLACEMENT_CHARACTER),
-                12,
-            );
-        }
+    if (0xd800..0xdc00).contains(&first)
+        && let Some(second @ 0xdc00..0xe000) = unit(6)
+    {
+        let joined = 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00);
+        return (
+            char::from_u32(joined).unwrap_or(char::REPLACEMENT_CHARACTER),
+            12,
+        );
     }
     (
         char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER),

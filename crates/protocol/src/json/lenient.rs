@@ -218,7 +218,11 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Forgiving<V> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<V::Value, A::Error> {
-        self.visitor.visit_seq(LenientSeq(seq))
+        match self.want {
+            // A derived struct would take its fields from a list, in an order that nobody promised.
+            Want::Map => Err(A::Error::invalid_type(Unexpected::Seq, &self)),
+            _ => self.visitor.visit_seq(LenientSeq(seq)),
+        }
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
