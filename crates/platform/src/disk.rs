@@ -8,7 +8,6 @@
 mod pages;
 mod real;
 mod simulated;
-pub mod simulated;
 
 use std::fmt::Debug;
 use std::io;
@@ -17,7 +16,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use real::RealDisk;
-pub use simulated::SimulatedDisk;
 pub use simulated::{Faults, SimulatedDisk};
 
 /// How a file is opened.
