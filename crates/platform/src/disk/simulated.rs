@@ -1,297 +1,576 @@
-//! A disk in memory that does what real disks do on bad days: it loses and reorders what was not synced, tears writes at
-//! sectors, forgets names of unsynced directories, fails, fills up.
+//! A disk in memory that fails as real ones do: it loses what was not synced, tears writes, runs full, and breaks.
 
-mod content;
-mod fault;
-mod file;
-mod names;
-mod random;
-
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use self::fault::{EIO, error};
-use self::file::SimulatedFile;
-use self::names::{Names, NodeId};
-use self::random::Random;
+use super::pages::Pages;
 use super::{Disk, Entry, File, Lock, OpenMode, Space};
 
-pub use self::fault::{Fault, Operation};
+/// Devices write this much or nothing.
+const SECTOR_BYTES: usize = 512;
+/// Room is given out in blocks of this size.
+const BLOCK_BYTES: u64 = 4096;
+/// Capacity of a disk that nobody bounded.
+const CAPACITY_BYTES: u64 = 1 << 40;
 
-/// Size of a disk to which no capacity was given.
-const CAPACITY_BYTES_DEFAULT: u64 = 1 << 50;
-
-/// A disk in memory. Clones are the same disk.
+/// A simulated disk. Clones are the same disk.
 ///
-/// [`crash`](Self::crash) and [`kill`](Self::kill) give the disk that the next process finds; handles and threads of the
-/// old one go on in a world of their own and change nothing in it.
+/// * [`kill`](Self::kill) gives the disk as the next process finds it after `kill -9`: every write is there.
+/// * [`crash`](Self::crash) gives it as found after power failure: what was synced is there; of the rest any subset, torn at
+///   512 bytes, in any order; names whose directory was not synced may be missing.
 #[derive(Clone, Debug)]
 pub struct SimulatedDisk {
-    world: Arc<Mutex<World>>,
+    state: Arc<Mutex<State>>,
+}
+
+/// What to break, changed at any time.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// Syncs fail with EIO. What was written since the last good sync is never made durable by a later one.
+    pub sync_fails: bool,
+    /// Writes fail with EIO, having written nothing.
+    pub write_fails: bool,
+    /// Reads fail with EIO.
+    pub read_fails: bool,
+    /// Reads that must not wait find nothing in memory.
+    pub reads_are_cold: bool,
+    /// Bytes that fit; writing and reserving beyond them fails with ENOSPC.
+    pub capacity_bytes: Option<u64>,
+    /// After this many more changes (writes, syncs, renames, …) the power is gone: everything fails with EIO.
+    pub power_off_after: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    nodes: BTreeMap<u64, Node>,
+    next_node: u64,
+    names: BTreeMap<PathBuf, u64>,
+    /// Directories are durable when created: the store's are made once, and losing them loses nothing else.
+    dirs: BTreeSet<PathBuf>,
+    durable_names: BTreeMap<PathBuf, u64>,
+    /// Changes of names since their directory was synced, in order.
+    name_changes: Vec<NameChange>,
+    locked: BTreeSet<PathBuf>,
+    faults: Faults,
+    changes: u64,
 }
 
 #[derive(Clone, Debug)]
-struct World {
-    names: Names,
-    locked: BTreeSet<NodeId>,
-    faults: Vec<Fault>,
-    random: Random,
-    capacity: u64,
-    occupied: u64,
-    /// Changes made so far.
-    changes: u64,
-    /// Changes after which the power fails.
-    changes_max: u64,
+enum NameChange {
+    Created(PathBuf, u64),
+    Removed(PathBuf),
+    Renamed(PathBuf, PathBuf, u64),
 }
 
-impl SimulatedDisk {
-    /// An empty disk. The seed decides how much of a failing write is written.
-    pub fn new(seed: u64) -> Self {
-        Self::with(World {
-            names: Names::new(),
-            locked: BTreeSet::new(),
-            faults: Vec::new(),
-            random: Random::new(seed),
-            capacity: CAPACITY_BYTES_DEFAULT,
-            occupied: 0,
-            changes: 0,
-            changes_max: u64::MAX,
-        })
-    }
-
-    /// The disk after a power failure at this moment; the seed decides what became of everything that was not synced.
-    /// It is healthy, with the same capacity.
-    pub fn crash(&self, seed: u64) -> Self {
-        let mut random = Random::new(seed);
-        let names = self.world().names.after_power_failure(&mut random);
-        self.successor(names, random)
-    }
-
-    /// The disk after the process was killed at this moment: everything written is there, and still unsynced. It is
-    /// healthy, with the same capacity.
-    pub fn kill(&self) -> Self {
-        let (names, random) = {
-            let world = self.world();
-            (world.names.clone(), world.random.clone())
-        };
-        self.successor(names, random)
-    }
-
-    /// Lets operations fail. Several faults may wait at once; the first that matches strikes.
-    pub fn inject(&self, fault: Fault) {
-        self.world().faults.push(fault);
-    }
-
-    /// Takes all injected faults back.
-    pub fn heal(&self) {
-        self.world().faults.clear();
-    }
-
-    /// The disk has `bytes` in all; beyond, writes and reservations fail with ENOSPC.
-    pub fn set_capacity(&self, bytes: u64) {
-        self.world().capacity = bytes;
-    }
-
-    /// Other programs hold `bytes` of the capacity.
-    pub fn set_occupied(&self, bytes: u64) {
-        self.world().occupied = bytes;
-    }
-
-    /// Bytes that files hold.
-    pub fn used_bytes(&self) -> u64 {
-        self.world().used()
-    }
-
-    /// How often something was changed or synced so far: the points at which a power failure makes a difference.
-    pub fn changes(&self) -> u64 {
-        self.world().changes
-    }
-
-    /// The power fails after `count` further changes: from then on everything fails with EIO and changes nothing, so that
-    /// a program with threads can be stopped at an exact point, and then [`crash`](Self::crash) shows what is left.
-    pub fn cut_power_after(&self, count: u64) {
-        let mut world = self.world();
-        world.changes_max = world.changes.saturating_add(count);
-    }
-
-    /// Whether the power has failed.
-    pub fn is_off(&self) -> bool {
-        self.world().is_off()
-    }
-
-    /// Forgets what is in memory of the files: reads that do not wait are refused until another read has fetched it.
-    pub fn drop_page_cache(&self) {
-        self.world()
-            .names
-            .files_mut()
-            .for_each(|content| content.cool(0, u64::MAX));
-    }
-
-    fn with(world: World) -> Self {
-        Self {
-            world: Arc::new(Mutex::new(world)),
-        }
-    }
-
-    fn successor(&self, names: Names, random: Random) -> Self {
-        let world = self.world();
-        Self::with(World {
-            names,
-            locked: BTreeSet::new(),
-            faults: Vec::new(),
-            random,
-            capacity: world.capacity,
-            occupied: world.occupied,
-            changes: 0,
-            changes_max: u64::MAX,
-        })
-    }
-
-    fn world(&self) -> MutexGuard<'_, World> {
-        enter(&self.world)
-    }
+#[derive(Clone, Debug, Default)]
+struct Node {
+    live: Pages,
+    synced: Pages,
+    /// Changes since the last good sync, in order.
+    unsynced: Vec<Change>,
+    /// Changes that a failed sync covered: no later sync makes them durable.
+    abandoned: Vec<Change>,
+    blocks: BTreeSet<u64>,
 }
 
-fn enter(world: &Mutex<World>) -> MutexGuard<'_, World> {
-    // A test that panicked in between shall report its own failure, not this one.
-    world.lock().unwrap_or_else(PoisonError::into_inner)
+#[derive(Clone, Debug)]
+enum Change {
+    Write(u64, Vec<u8>),
+    Length(u64),
 }
 
-impl World {
-    fn is_off(&self) -> bool {
-        self.changes >= self.changes_max
-    }
-
-    /// Before an operation that changes nothing.
-    fn look(&mut self, operation: Operation, path: &Path) -> io::Result<()> {
-        if self.is_off() {
-            return Err(error(EIO));
-        }
-        self.faults
-            .iter_mut()
-            .find_map(|fault| fault.strikes(operation, path))
-            .map_or(Ok(()), Err)
-    }
-
-    /// Before an operation that changes something.
-    fn change(&mut self, operation: Operation, path: &Path) -> io::Result<()> {
-        self.look(operation, path)?;
-        self.changes += 1;
-        Ok(())
-    }
-
-    fn used(&self) -> u64 {
-        self.names
-            .named_files()
-            .map(content::Content::allocated)
-            .sum()
-    }
-
-    /// Room left. Counting what is used is slow with many files, and without need on a disk that nobody made small.
-    fn room(&self) -> u64 {
-        if self.capacity == CAPACITY_BYTES_DEFAULT {
-            return CAPACITY_BYTES_DEFAULT;
-        }
-        self.capacity
-            .saturating_sub(self.occupied)
-            .saturating_sub(self.used())
-    }
-}
-
-impl Disk for SimulatedDisk {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        let mut world = self.world();
-        world.look(Operation::Open, path)?;
-        if mode == OpenMode::Create && world.names.find(path).is_err() {
-            world.changes += 1;
-        }
-        let node = world.names.open(path, mode == OpenMode::Create)?;
-        Ok(Arc::new(SimulatedFile {
-            world: Arc::clone(&self.world),
-            node,
-            path: path.to_owned(),
-            writable: mode != OpenMode::Read,
-        }))
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut world = self.world();
-        world.change(Operation::Remove, path)?;
-        world.names.remove_file(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut world = self.world();
-        world.change(Operation::Rename, from)?;
-        world.names.rename(from, to)
-    }
-
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        let mut world = self.world();
-        world.change(Operation::Open, path)?;
-        world.names.create_dir_all(path)
-    }
-
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        let mut world = self.world();
-        world.change(Operation::Remove, path)?;
-        world.names.remove_dir(path)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        let mut world = self.world();
-        world.look(Operation::List, dir)?;
-        let entries = world.names.list(dir)?.into_iter();
-        Ok(entries
-            .map(|(name, is_dir, len)| Entry { name, is_dir, len })
-            .collect())
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let mut world = self.world();
-        world.change(Operation::SyncDir, dir)?;
-        world.names.sync_dir(dir)
-    }
-
-    fn exists(&self, path: &Path) -> bool {
-        self.world().names.find(path).is_ok()
-    }
-
-    fn space(&self, dir: &Path) -> io::Result<Space> {
-        let world = self.world();
-        world.names.find(dir)?;
-        Ok(Space {
-            total_bytes: world.capacity,
-            free_bytes: world.room(),
-        })
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
-        let mut world = self.world();
-        world.look(Operation::Open, path)?;
-        let node = world.names.open(path, true)?;
-        if !world.locked.insert(node) {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        Ok(Box::new(SimulatedLock {
-            world: Arc::clone(&self.world),
-            node,
-        }))
-    }
+#[derive(Debug)]
+struct SimulatedFile {
+    state: Arc<Mutex<State>>,
+    node: u64,
 }
 
 #[derive(Debug)]
 struct SimulatedLock {
-    world: Arc<Mutex<World>>,
-    node: NodeId,
+    state: Arc<Mutex<State>>,
+    path: PathBuf,
 }
 
 impl Lock for SimulatedLock {}
 
 impl Drop for SimulatedLock {
     fn drop(&mut self) {
-        enter(&self.world).locked.remove(&self.node);
+        self.state
+            .lock()
+            .expect("no holder panics")
+            .locked
+            .remove(&self.path);
+    }
+}
+
+impl SimulatedDisk {
+    /// An empty disk without faults.
+    pub fn new() -> Self {
+        Self {
+            state: Arc::default(),
+        }
+    }
+
+    /// Changes what is broken.
+    pub fn set_faults(&self, change: impl FnOnce(&mut Faults)) {
+        change(&mut self.lock_state().faults);
+    }
+
+    /// Changes made so far: writes, syncs, creations, removals, renames, lengths.
+    pub fn changes(&self) -> u64 {
+        self.lock_state().changes
+    }
+
+    /// The disk as the next process finds it after this one was killed. This one goes on unconnected.
+    #[must_use]
+    pub fn kill(&self) -> Self {
+        let mut state = self.lock_state().clone();
+        state.locked.clear();
+        state.faults = Faults::default();
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// The disk as found after power failure; `seed` decides which unsynced changes made it. This one goes on
+    /// unconnected.
+    #[must_use]
+    pub fn crash(&self, seed: u64) -> Self {
+        let mut random = Random(seed);
+        let before = self.lock_state().clone();
+        let mut after = State {
+            next_node: before.next_node,
+            dirs: before.dirs.clone(),
+            names: before.durable_names.clone(),
+            ..State::default()
+        };
+        // Journals keep the order of names, so a prefix of their changes survives.
+        let surviving = random.below(before.name_changes.len() as u64 + 1) as usize;
+        for change in &before.name_changes[..surviving] {
+            change.apply(&mut after.names);
+        }
+        for (id, node) in before.nodes {
+            if after.names.values().any(|named| *named == id) {
+                after.nodes.insert(id, node.after_crash(&mut random));
+            }
+        }
+        after.durable_names = after.names.clone();
+        Self {
+            state: Arc::new(Mutex::new(after)),
+        }
+    }
+
+    fn lock_state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder panics")
+    }
+}
+
+impl Default for SimulatedDisk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
+        match self {
+            Self::Created(path, node) => {
+                names.insert(path.clone(), *node);
+            }
+            Self::Removed(path) => {
+                names.remove(path);
+            }
+            Self::Renamed(from, to, node) => {
+                names.remove(from);
+                names.insert(to.clone(), *node);
+            }
+        }
+    }
+
+    fn is_in(&self, dir: &Path) -> bool {
+        let path = match self {
+            Self::Created(path, _) | Self::Removed(path) | Self::Renamed(_, path, _) => path,
+        };
+        path.parent() == Some(dir)
+    }
+}
+
+impl Node {
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.live);
+        self.unsynced.push(change);
+    }
+
+    fn sync(&mut self) {
+        for change in self.unsynced.drain(..) {
+            change.apply(&mut self.synced);
+        }
+    }
+
+    /// The kernel marks pages clean after a failed sync: what they held is neither durable nor retried.
+    fn fail_sync(&mut self) {
+        self.abandoned.append(&mut self.unsynced);
+    }
+
+    fn after_crash(mut self, random: &mut Random) -> Self {
+        let mut survived = std::mem::take(&mut self.synced);
+        for change in self.abandoned.iter().chain(&self.unsynced) {
+            change.apply_partly(&mut survived, random);
+        }
+        Self {
+            blocks: survived.page_numbers(),
+            live: survived.clone(),
+            synced: survived,
+            ..Self::default()
+        }
+    }
+
+    fn allocate(&mut self, range: Range<u64>) -> u64 {
+        let blocks = range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES);
+        blocks.filter(|block| self.blocks.insert(*block)).count() as u64
+    }
+}
+
+impl Change {
+    fn apply(&self, pages: &mut Pages) {
+        match self {
+            Self::Write(offset, bytes) => pages.write(*offset, bytes),
+            Self::Length(len) => pages.set_len(*len),
+        }
+    }
+
+    /// All, nothing, or any of its sectors.
+    fn apply_partly(&self, pages: &mut Pages, random: &mut Random) {
+        match (self, random.below(3)) {
+            (_, 0) => {}
+            (_, 1) | (Self::Length(_), _) => self.apply(pages),
+            (Self::Write(offset, bytes), _) => {
+                let mut at = *offset;
+                let mut rest = bytes.as_slice();
+                while !rest.is_empty() {
+                    let to_boundary = SECTOR_BYTES - (at % SECTOR_BYTES as u64) as usize;
+                    let (sector, behind) = rest.split_at(to_boundary.min(rest.len()));
+                    if random.below(2) == 0 {
+                        pages.write(at, sector);
+                    }
+                    at += sector.len() as u64;
+                    rest = behind;
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    /// Counts a change; fails when the power is gone.
+    fn count_change(&mut self) -> io::Result<()> {
+        if let Some(left) = &mut self.faults.power_off_after {
+            if *left == 0 {
+                return Err(broken());
+            }
+            *left -= 1;
+        }
+        self.changes += 1;
+        Ok(())
+    }
+
+    fn check_power(&self) -> io::Result<()> {
+        if self.faults.power_off_after == Some(0) {
+            Err(broken())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn used_bytes(&self) -> u64 {
+        let named: BTreeSet<u64> = self.names.values().copied().collect();
+        let blocks = self.nodes.iter().filter(|(id, _)| named.contains(id));
+        blocks
+            .map(|(_, node)| node.blocks.len() as u64 * BLOCK_BYTES)
+            .sum()
+    }
+
+    fn capacity_bytes(&self) -> u64 {
+        self.faults.capacity_bytes.unwrap_or(CAPACITY_BYTES)
+    }
+
+    /// Takes room for a range of a file, or fails having taken none.
+    fn allocate(&mut self, id: u64, range: Range<u64>) -> io::Result<()> {
+        let used = self.used_bytes();
+        let capacity = self.capacity_bytes();
+        let node = self.nodes.get_mut(&id).expect("an open file has a node");
+        let before = node.blocks.clone();
+        let taken = node.allocate(range);
+        if taken > 0 && used + taken * BLOCK_BYTES > capacity {
+            node.blocks = before;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    fn node_of(&self, path: &Path) -> io::Result<u64> {
+        self.names
+            .get(path)
+            .copied()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn change_name(&mut self, change: NameChange) -> io::Result<()> {
+        self.count_change()?;
+        change.apply(&mut self.names);
+        self.name_changes.push(change);
+        Ok(())
+    }
+}
+
+impl Disk for SimulatedDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let mut state = self.lock_state();
+        state.check_power()?;
+        let node = match (state.node_of(path), mode) {
+            (Ok(node), _) => node,
+            (Err(_), OpenMode::Create) => {
+                if path.parent().is_none_or(|dir| !state.dirs.contains(dir)) {
+                    return Err(io::ErrorKind::NotFound.into());
+                }
+                let node = state.next_node;
+                state.change_name(NameChange::Created(path.to_owned(), node))?;
+                state.next_node += 1;
+                state.nodes.insert(node, Node::default());
+                node
+            }
+            (Err(error), _) => return Err(error),
+        };
+        let state = Arc::clone(&self.state);
+        Ok(Arc::new(SimulatedFile { state, node }))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.lock_state();
+        state.node_of(path)?;
+        state.change_name(NameChange::Removed(path.to_owned()))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.lock_state();
+        let node = state.node_of(from)?;
+        state.change_name(NameChange::Renamed(from.to_owned(), to.to_owned(), node))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.lock_state();
+        state.check_power()?;
+        state.dirs.extend(path.ancestors().map(Path::to_owned));
+        Ok(())
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        if !self.list(path)?.is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        let mut state = self.lock_state();
+        state.count_change()?;
+        state.dirs.remove(path);
+        Ok(())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        let state = self.lock_state();
+        state.check_power()?;
+        if !state.dirs.contains(dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let name = |path: &Path| {
+            path.file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+        };
+        let in_dir = |path: &&PathBuf| path.parent() == Some(dir);
+        let files = state
+            .names
+            .iter()
+            .filter(|(path, _)| in_dir(path))
+            .filter_map(|(path, node)| {
+                Some(Entry {
+                    name: name(path)?,
+                    is_dir: false,
+                    len: state.nodes[node].live.len(),
+                })
+            });
+        let dirs = state.dirs.iter().filter(in_dir).filter_map(|path| {
+            Some(Entry {
+                name: name(path)?,
+                is_dir: true,
+                len: 0,
+            })
+        });
+        let mut entries: Vec<Entry> = files.chain(dirs).collect();
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.lock_state();
+        state.count_change()?;
+        if state.faults.sync_fails {
+            return Err(broken());
+        }
+        let (here, elsewhere): (Vec<NameChange>, Vec<NameChange>) =
+            std::mem::take(&mut state.name_changes)
+                .into_iter()
+                .partition(|change| change.is_in(dir));
+        for change in &here {
+            change.apply(&mut state.durable_names);
+        }
+        state.name_changes = elsewhere;
+        Ok(())
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        let state = self.lock_state();
+        state.names.contains_key(path) || state.dirs.contains(path)
+    }
+
+    fn space(&self, _dir: &Path) -> io::Result<Space> {
+        let state = self.lock_state();
+        state.check_power()?;
+        let total_bytes = state.capacity_bytes();
+        Ok(Space {
+            total_bytes,
+            free_bytes: total_bytes.saturating_sub(state.used_bytes()),
+        })
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        drop(self.open(path, OpenMode::Create)?);
+        if !self.lock_state().locked.insert(path.to_owned()) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(Box::new(SimulatedLock {
+            state: Arc::clone(&self.state),
+            path: path.to_owned(),
+        }))
+    }
+}
+
+impl SimulatedFile {
+    fn lock_state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder panics")
+    }
+
+    fn with_node<R>(&self, f: impl FnOnce(&mut Node) -> R) -> R {
+        let mut state = self.lock_state();
+        f(state
+            .nodes
+            .get_mut(&self.node)
+            .expect("an open file has a node"))
+    }
+}
+
+impl File for SimulatedFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let state = self.lock_state();
+        state.check_power()?;
+        if state.faults.read_fails {
+            return Err(broken());
+        }
+        Ok(state.nodes[&self.node].live.read(buf, offset))
+    }
+
+    fn read_at_nowait(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        if self.lock_state().faults.reads_are_cold {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.read_at(buf, offset)
+    }
+
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.lock_state();
+        state.count_change()?;
+        if state.faults.write_fails {
+            return Err(broken());
+        }
+        state.allocate(self.node, offset..offset + buf.len() as u64)?;
+        let node = state
+            .nodes
+            .get_mut(&self.node)
+            .expect("an open file has a node");
+        node.change(Change::Write(offset, buf.to_vec()));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.lock_state();
+        state.count_change()?;
+        let fails = state.faults.sync_fails;
+        let node = state
+            .nodes
+            .get_mut(&self.node)
+            .expect("an open file has a node");
+        if fails {
+            node.fail_sync();
+            return Err(broken());
+        }
+        node.sync();
+        Ok(())
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.lock_state().count_change()?;
+        self.with_node(|node| {
+            node.blocks
+                .retain(|block| *block < len.div_ceil(BLOCK_BYTES));
+            node.change(Change::Length(len));
+        });
+        Ok(())
+    }
+
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        let mut state = self.lock_state();
+        state.count_change()?;
+        state.allocate(self.node, 0..len)?;
+        let node = state
+            .nodes
+            .get_mut(&self.node)
+            .expect("an open file has a node");
+        if node.live.len() < len {
+            node.change(Change::Length(len));
+        }
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.lock_state().check_power()?;
+        Ok(self.with_node(|node| node.live.len()))
+    }
+
+    fn advise_cold(&self, _range: Range<u64>) {}
+}
+
+fn broken() -> io::Error {
+    io::Error::other("simulated input/output error")
+}
+
+/// A small generator (splitmix64): the same seed gives the same crash on every machine.
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
     }
 }

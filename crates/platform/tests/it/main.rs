@@ -1,11 +1,4 @@
-//! Both disks keep one contract; the simulated one fails as real ones do.
-
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on has failed"
-)]
+//! The disk's contract, which both disks pass, and what only the simulated one can show.
 
 mod contract;
-mod equality;
-mod power;
-mod trouble;
+mod power_failure;
