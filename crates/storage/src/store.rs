@@ -505,6 +505,7 @@ impl Store {
         }
         self.join();
         writer::finish(&self.inner);
+        self.inner.writer.unlock_directory();
     }
 
     fn join(&self) {

@@ -27,7 +27,8 @@ pub(crate) struct Writer {
     writing: Mutex<State>,
     written: AtomicU64,
     waits_for_flush: AtomicBool,
-    _lock: DirectoryLock,
+    /// The operating system's lock on the directory, until the store is closed.
+    lock: Mutex<Option<DirectoryLock>>,
 }
 
 #[derive(Debug)]
@@ -48,7 +49,7 @@ impl Writer {
             }),
             written: AtomicU64::new(written),
             waits_for_flush: AtomicBool::new(false),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         }
     }
 
@@ -66,6 +67,11 @@ impl Writer {
     /// Position of the last checkpoint.
     pub(crate) fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
+    }
+
+    /// Lets another process open the directory.
+    pub(crate) fn unlock_directory(&self) {
+        *self.lock.lock().expect("no code panics while it holds the directory's lock") = None;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
