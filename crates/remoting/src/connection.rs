@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use protocol::code::ResponseCode;
 use protocol::command::Command;
 use protocol::header::{FLAG_RESPONSE, WriteFields};
@@ -66,7 +66,7 @@ struct State {
     open: bool,
     draining: bool,
     close_reason: Option<Cow<'static, str>>,
-    outbox: BytesMut,
+    outbox: Output,
     calls: HashMap<i32, oneshot::Sender<Command>>,
     /// The task, waiting. Always empty for an in-process connection.
     task: Option<Waker>,
@@ -133,7 +133,7 @@ impl Connection {
                 open: true,
                 draining: false,
                 close_reason: None,
-                outbox: BytesMut::new(),
+                outbox: Output::default(),
                 calls: HashMap::new(),
                 task: None,
             }),
@@ -196,7 +196,7 @@ impl Connection {
         }
         match &self.transport {
             Transport::Socket => self.put(body.iter().map(|part| part.len()).sum(), |outbox| {
-                reply::encode(outbox, head, code, remark, fields, body);
+                reply::encode(outbox.tail(), head, code, remark, fields, body);
             }),
             Transport::Local(end) => end.deliver_answer(replies::command(
                 head,
@@ -222,7 +222,7 @@ impl Connection {
         }
         match &self.transport {
             Transport::Socket => self.put(body.iter().map(Bytes::len).sum(), |outbox| {
-                reply::encode_parts(outbox, head, code, remark, fields, body);
+                replies::encode_parts(outbox, head, code, remark, fields, body);
             }),
             Transport::Local(end) => end.deliver_answer(replies::command(
                 head,
@@ -243,7 +243,7 @@ impl Connection {
         answer.codec = head.codec;
         answer.flag |= FLAG_RESPONSE;
         match &self.transport {
-            Transport::Socket => self.put(answer.body.len(), |outbox| answer.encode(outbox)),
+            Transport::Socket => self.put(answer.body.len(), |outbox| answer.encode(outbox.tail())),
             Transport::Local(end) => end.deliver_answer(answer),
         }
     }
@@ -254,7 +254,9 @@ impl Connection {
         command.mark_oneway();
         command.opaque = self.next_opaque.fetch_add(1, Ordering::Relaxed);
         match &self.transport {
-            Transport::Socket => self.put(command.body.len(), |outbox| command.encode(outbox)),
+            Transport::Socket => {
+                self.put(command.body.len(), |outbox| command.encode(outbox.tail()))
+            }
             Transport::Local(end) if self.is_open() => end.deliver_oneway(&command),
             Transport::Local(_) => Err(SendError::Closed),
         }
@@ -353,7 +355,7 @@ impl Connection {
         };
         match &self.transport {
             Transport::Socket => {
-                command.encode(&mut state.outbox);
+                command.encode(state.outbox.tail());
                 let task = state.task.take();
                 drop(state);
                 wake(task);
@@ -368,7 +370,7 @@ impl Connection {
         Ok(ticket)
     }
 
-    fn put(&self, body_bytes: usize, encode: impl FnOnce(&mut BytesMut)) -> Result<(), SendError> {
+    fn put(&self, body_bytes: usize, encode: impl FnOnce(&mut Output)) -> Result<(), SendError> {
         let mut state = self.state();
         if !state.open {
             return Err(SendError::Closed);
@@ -410,12 +412,7 @@ impl Connection {
         if let Some(out) = out
             && !state.outbox.is_empty()
         {
-            if out.is_empty() {
-                std::mem::swap(out.tail(), &mut state.outbox);
-            } else {
-                out.tail().extend_from_slice(&state.outbox);
-                state.outbox.clear();
-            }
+            out.take_all(&mut state.outbox);
             emptied = true;
         }
         match &state.task {
@@ -453,7 +450,7 @@ impl Connection {
         let mut state = self.state();
         let was_open = std::mem::replace(&mut state.open, false);
         let calls = std::mem::take(&mut state.calls);
-        state.outbox = BytesMut::new();
+        state.outbox = Output::default();
         state.task = None;
         drop(state);
         // Dropping the senders wakes their callers, outside the lock.

@@ -23,6 +23,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::connection::Connection;
 use crate::input::{Input, Malformed};
+use crate::output::Slices;
 use crate::replies::Replies;
 use crate::service::{Gate, Request, Service};
 use crate::stream::Stream;
@@ -245,7 +246,14 @@ impl Driver {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let out = self.replies.out();
         while !out.is_empty() {
-            match self.stream.poll_write(cx, out.as_slice()) {
+            let written = if out.is_contiguous() {
+                self.stream.poll_write(cx, out.first_slice())
+            } else {
+                let mut slices = Slices::new();
+                out.slices(&mut slices);
+                self.stream.poll_write_vectored(cx, slices.as_slice())
+            };
+            match written {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(count)) => {
                     out.advance(count);

@@ -113,9 +113,7 @@ impl Replies {
             return;
         }
         match &mut self.sink {
-            Sink::Wire { out, .. } => {
-                reply::encode_parts(out.tail(), head, code, remark, fields, body);
-            }
+            Sink::Wire { out, .. } => encode_parts(out, head, code, remark, fields, body),
             Sink::Decoded { ready, .. } => {
                 ready.push(command(head, code, remark, fields, joined(body)));
             }
@@ -283,6 +281,22 @@ impl Replies {
         if self.held.is_empty() {
             self.held = VecDeque::new();
         }
+    }
+}
+
+/// An answer whose large parts are written from where they lie.
+pub(crate) fn encode_parts(
+    out: &mut Output,
+    head: ReplyHead,
+    code: ResponseCode,
+    remark: Option<&str>,
+    fields: &impl WriteFields,
+    body: &[Bytes],
+) {
+    let body_bytes = body.iter().map(Bytes::len).sum();
+    reply::encode_head(out.tail(), head, code, remark, fields, body_bytes);
+    for part in body {
+        out.append_shared(part);
     }
 }
 
