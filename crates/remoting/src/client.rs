@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use protocol::command::Command;
 use protocol::frame::FRAME_BYTES_MAX;
 use protocol::reply::ReplyHead;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -25,6 +27,9 @@ use crate::server::READ_BUFFER_BYTES_MAX;
 use crate::service::{Gate, HeldFailure, Request, Service};
 use crate::stream::Stream;
 use crate::tls::{ClientTls, server_name};
+
+/// Addresses that are remembered although nothing is open or waits there; a closed one costs a few hundred bytes.
+const SLOTS_MAX: usize = 1024;
 
 /// The bounds of a client and of each of its connections.
 #[derive(Clone, Debug)]
@@ -131,6 +136,7 @@ struct Shared {
     config: ClientConfig,
     handler: Arc<dyn InboundHandler>,
     slots: Mutex<HashMap<String, Arc<Slot>>>,
+    shut_down: AtomicBool,
 }
 
 /// What lies behind one address.
@@ -139,8 +145,15 @@ struct Slot {
     /// The service, when the address is in this process.
     local: Option<Arc<dyn Service>>,
     link: Mutex<Option<Link>>,
-    /// Held while connecting, so that callers who come at the same time share one connection.
-    connecting: tokio::sync::Mutex<()>,
+    /// Held while connecting, so that callers who come at the same time share one connection, or one failure.
+    connecting: tokio::sync::Mutex<Option<ConnectFailure>>,
+}
+
+/// How the last attempt to connect failed.
+struct ConnectFailure {
+    at: Instant,
+    kind: io::ErrorKind,
+    reason: String,
 }
 
 /// An open way to the address. Dropping it closes it.
@@ -180,6 +193,7 @@ impl Client {
                 config,
                 handler,
                 slots: Mutex::default(),
+                shut_down: AtomicBool::new(false),
             }),
         }
     }
@@ -214,11 +228,14 @@ impl Client {
         }
     }
 
-    /// Sends a command that nobody answers. On `Ok` it is on its way; nobody hears whether it arrived.
+    /// Sends a command that nobody answers, after waiting for a connection, and for room in its outbox, `connect_timeout`
+    /// each at most. On `Ok` it is on its way; nobody hears whether it arrived.
     pub async fn send_oneway(&self, addr: &str, command: Command) -> Result<(), CallError> {
         let slot = self.shared.slot(addr);
         let connection = slot.connection(&self.shared).await?;
-        let sent = connection.send_oneway_patiently(command).await;
+        let sending = connection.send_oneway_patiently(command);
+        let sent = tokio::time::timeout(self.shared.config.connect_timeout, sending).await;
+        let sent = sent.unwrap_or(Err(SendError::Full));
         sent.map_err(|error| CallError::of(error, addr))
     }
 
@@ -230,10 +247,11 @@ impl Client {
         }
     }
 
-    /// Closes every connection. Calls that wait get `Closed`.
+    /// Closes every connection, for good: calls that wait, and calls that come later, get `Closed`.
     pub fn shutdown(&self) {
-        let slots: Vec<_> = self.shared.slots().drain().collect();
-        for (_, slot) in slots {
+        self.shared.shut_down.store(true, Ordering::SeqCst);
+        let slots: Vec<_> = self.shared.slots().values().cloned().collect();
+        for slot in slots {
             slot.close();
         }
     }
@@ -248,6 +266,11 @@ impl Shared {
         let mut slots = self.slots();
         if let Some(slot) = slots.get(addr) {
             return slot.clone();
+        }
+        if slots.len() >= SLOTS_MAX {
+            slots.retain(|_, slot| {
+                slot.local.is_some() || Arc::strong_count(slot) > 1 || slot.open().is_some()
+            });
         }
         let slot = Arc::new(Slot::new(addr, None));
         slots.insert(addr.to_owned(), slot.clone());
@@ -267,8 +290,13 @@ impl Shared {
         Bounds {
             frame_bytes_max: config.frame_bytes_max,
             read_buffer_bytes_max: config.read_buffer_bytes_max,
-            // What the callers' outbox holds is taken into the output, so both have the same bound.
-            output_bytes_max: config.outbox_bytes_max,
+            // A client that stopped reading because its requests wait would wait for ever on a server that stops
+            // reading because its answers wait. Only refusals of a flood of requests can come to so much.
+            output_bytes_max: config
+                .outbox_bytes_max
+                .saturating_mul(4)
+                .max(config.frame_bytes_max),
+            take_outbox_below: config.outbox_bytes_max,
             // A client holds no answers.
             held_count_max: 1,
             held_bytes_max: 1,
@@ -286,7 +314,7 @@ impl Slot {
             addr: addr.into(),
             local,
             link: Mutex::new(None),
-            connecting: tokio::sync::Mutex::new(()),
+            connecting: tokio::sync::Mutex::new(None),
         }
     }
 
@@ -302,16 +330,31 @@ impl Slot {
 
     /// The open connection, made now where there is none.
     async fn connection(&self, shared: &Shared) -> Result<Arc<Connection>, CallError> {
+        if shared.shut_down.load(Ordering::SeqCst) {
+            return Err(CallError::Closed {
+                addr: self.addr.to_string(),
+            });
+        }
         if let Some(connection) = self.open() {
             return Ok(connection);
         }
-        let _connecting = self.connecting.lock().await;
+        let asked = Instant::now();
+        let mut failure = self.connecting.lock().await;
         if let Some(connection) = self.open() {
             return Ok(connection);
+        }
+        if let Some(failure) = failure.as_ref().filter(|failure| failure.at >= asked) {
+            // The attempt that this caller waited for has failed. Another, one after another for each who waits,
+            // would make the last of them wait for the sum.
+            return Err(CallError::Connect {
+                addr: self.addr.to_string(),
+                source: io::Error::new(failure.kind, failure.reason.clone()),
+            });
         }
         let inbound = Arc::new(Inbound {
             addr: self.addr.clone(),
             handler: shared.handler.clone(),
+            runtime: Handle::current(),
         });
         let made = match &self.local {
             Some(service) => Link::Local(LocalPair::new(
@@ -321,31 +364,41 @@ impl Slot {
                 shared.limits(),
                 shared.config.hold_timeout,
             )),
-            None => Link::Socket(self.connect(shared, inbound).await?),
+            None => match self.connect(shared, inbound).await {
+                Ok(connection) => Link::Socket(connection),
+                Err(source) => {
+                    *failure = Some(ConnectFailure {
+                        at: Instant::now(),
+                        kind: source.kind(),
+                        reason: source.to_string(),
+                    });
+                    return Err(CallError::Connect {
+                        addr: self.addr.to_string(),
+                        source,
+                    });
+                }
+            },
         };
         let connection = made.connection().clone();
         let replaced = self.link().replace(made);
         drop(replaced);
+        if shared.shut_down.load(Ordering::SeqCst) {
+            // Shutdown has closed what it found, which may have been before this one was there.
+            self.close();
+        }
         Ok(connection)
     }
 
-    async fn connect(
-        &self,
-        shared: &Shared,
-        inbound: Arc<Inbound>,
-    ) -> Result<Arc<Connection>, CallError> {
+    async fn connect(&self, shared: &Shared, inbound: Arc<Inbound>) -> io::Result<Arc<Connection>> {
+        let limit = shared.config.connect_timeout;
         let opening = open(&self.addr, shared.config.tls.as_ref());
-        let opened = match tokio::time::timeout(shared.config.connect_timeout, opening).await {
-            Ok(opened) => opened,
-            Err(_) => Err(io::Error::new(
+        let opened = tokio::time::timeout(limit, opening).await;
+        let (stream, peer, local) = opened.map_err(|_| {
+            io::Error::new(
                 io::ErrorKind::TimedOut,
-                format!("not connected within {:?}", shared.config.connect_timeout),
-            )),
-        };
-        let (stream, peer, local) = opened.map_err(|source| CallError::Connect {
-            addr: self.addr.to_string(),
-            source,
-        })?;
+                format!("not connected within {limit:?}"),
+            )
+        })??;
         let connection = Connection::new(
             self.addr.clone(),
             peer,
@@ -388,6 +441,8 @@ async fn open(addr: &str, tls: Option<&ClientTls>) -> io::Result<(Stream, Socket
 struct Inbound {
     addr: Arc<str>,
     handler: Arc<dyn InboundHandler>,
+    /// In process, a push is served on the thread that sends it, which need not belong to a runtime.
+    runtime: Handle,
 }
 
 impl Service for Inbound {
@@ -404,7 +459,7 @@ impl Service for Inbound {
             };
             let answer = self.handler.on_request(&self.addr, request.to_command());
             let connection = connection.clone();
-            tokio::spawn(async move {
+            self.runtime.spawn(async move {
                 if let Some(answer) = answer.await
                     && let Err(error) = connection.reply_command(head, answer)
                 {

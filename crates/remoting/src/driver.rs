@@ -35,6 +35,9 @@ const BATCH_REQUESTS_MAX: usize = 1024;
 const TURN_BYTES_MAX: usize = 1024 * 1024;
 /// A connection without traffic for this long gives the memory of past bursts back.
 const SHRINK_AFTER: Duration = Duration::from_secs(10);
+/// A draining connection looks this often whether the requests that are handled elsewhere are done: nobody wakes it
+/// when a permit comes back.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
 /// What is left at the end may take this long to be written.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -43,7 +46,10 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(crate) struct Bounds {
     pub(crate) frame_bytes_max: usize,
     pub(crate) read_buffer_bytes_max: usize,
+    /// Reading stops while more than this waits to be written.
     pub(crate) output_bytes_max: usize,
+    /// The outbox is left where it is, bounded, while more than this waits to be written.
+    pub(crate) take_outbox_below: usize,
     pub(crate) held_count_max: usize,
     pub(crate) held_bytes_max: usize,
     pub(crate) idle_close: Duration,
@@ -218,7 +224,7 @@ impl Driver {
 
     /// Writes what waits, then reads what has come.
     fn poll_socket(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        let room = self.replies.out().len() <= self.bounds.output_bytes_max;
+        let room = self.replies.out().len() <= self.bounds.take_outbox_below;
         let out = room.then(|| self.replies.out());
         let signals = self.closing.connection.poll_signals(cx, out);
         if let Err(error) = self.poll_write(cx) {
@@ -397,7 +403,9 @@ impl Driver {
         let mut at_most =
             |other: Option<Instant>| deadline = other.map_or(deadline, |other| deadline.min(other));
         at_most(self.replies.first_deadline());
-        at_most(self.drain_deadline);
+        if let Some(drained_by) = self.drain_deadline {
+            at_most(Some(drained_by.min(Instant::now() + DRAIN_LOOK)));
+        }
         if !self.stalled {
             at_most(
                 self.partial_since

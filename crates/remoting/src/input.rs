@@ -159,3 +159,100 @@ impl<'a> Frames<'a> {
         self.taken
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use protocol::code::RequestCode;
+    use protocol::command::Command;
+
+    use super::*;
+
+    const FRAME_MAX: usize = 1 << 24;
+
+    fn frame(body_bytes: usize) -> Vec<u8> {
+        let mut bytes = BytesMut::new();
+        let command = Command::request(RequestCode(1), &()).with_body(vec![7; body_bytes]);
+        command.encode(&mut bytes);
+        bytes.to_vec()
+    }
+
+    /// Reads all of `bytes` as a socket that always has enough, cutting after each read. Returns the number of frames.
+    fn read(input: &mut Input, mut bytes: &[u8]) -> usize {
+        let mut count = 0;
+        while !bytes.is_empty() {
+            let space = input.space();
+            let some = space.len().min(bytes.len());
+            assert!(some > 0);
+            space[..some].copy_from_slice(&bytes[..some]);
+            bytes = &bytes[some..];
+            input.received(some);
+            let mut frames = input.frames();
+            while frames.next().unwrap().is_some() {
+                count += 1;
+            }
+            let taken = frames.taken();
+            input.consume(taken);
+        }
+        count
+    }
+
+    #[test]
+    fn a_quiet_connection_keeps_little() {
+        let mut input = Input::new(FRAME_MAX, 96 * 1024);
+        for _ in 0..1_000 {
+            assert_eq!(read(&mut input, &frame(100)), 1);
+        }
+        assert_eq!(input.buffer.len(), SMALL_BYTES);
+    }
+
+    #[test]
+    fn a_busy_connection_grows_to_its_bound_and_gives_back() {
+        let mut input = Input::new(FRAME_MAX, 96 * 1024);
+        let many: Vec<u8> = (0..2_000).flat_map(|_| frame(1_024)).collect();
+        assert_eq!(read(&mut input, &many), 2_000);
+        assert_eq!(input.buffer.len(), 96 * 1024);
+        assert!(input.can_shrink());
+        input.shrink();
+        assert!(input.buffer.is_empty() && !input.can_shrink());
+        assert_eq!(read(&mut input, &frame(10)), 1);
+    }
+
+    #[test]
+    fn a_large_frame_gets_its_space_and_then_it_is_given_back() {
+        let mut input = Input::new(FRAME_MAX, 96 * 1024);
+        let mut bytes = frame(10_000_000);
+        bytes.extend_from_slice(&frame(1));
+        assert_eq!(read(&mut input, &bytes), 2);
+        assert_eq!(input.space().len(), SMALL_BYTES);
+        assert_eq!(read(&mut input, &frame(1)), 1);
+    }
+
+    #[test]
+    fn an_announced_length_costs_nothing_until_its_bytes_arrive() {
+        let mut input = Input::new(FRAME_MAX, 96 * 1024);
+        let announced = frame(16_000_000);
+        for arrived in [100, 10_000, 300_000] {
+            let mut input = Input::new(FRAME_MAX, 96 * 1024);
+            assert_eq!(read(&mut input, &announced[..arrived]), 0);
+            assert!(
+                input.buffer.len() <= (2 * arrived).max(SMALL_BYTES),
+                "{arrived}"
+            );
+        }
+        assert_eq!(read(&mut input, &announced), 1);
+        assert!(input.buffer.len() <= FRAME_MAX + 4);
+    }
+
+    #[test]
+    fn the_largest_frame_fits_and_one_byte_more_is_malformed() {
+        let overhead = frame(0).len();
+        let mut input = Input::new(5_000, 8 * 1024);
+        assert_eq!(read(&mut input, &frame(5_000 - overhead)), 1);
+        let mut input = Input::new(5_000, 8 * 1024);
+        let too_long = frame(5_001 - overhead);
+        input.space()[..8].copy_from_slice(&too_long[..8]);
+        input.received(8);
+        assert!(matches!(input.frames().next(), Err(Malformed::Frame(_))));
+    }
+}

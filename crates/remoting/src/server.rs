@@ -94,6 +94,7 @@ impl ServerConfig {
             frame_bytes_max: self.frame_bytes_max,
             read_buffer_bytes_max: self.read_buffer_bytes_max,
             output_bytes_max: self.output_bytes_max,
+            take_outbox_below: self.output_bytes_max,
             held_count_max: self.held_count_max,
             held_bytes_max: self.held_bytes_max,
             idle_close: self.idle_close,

@@ -26,6 +26,91 @@ async fn shutdown_delivers_held_answers_and_then_closes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shutdown_waits_for_requests_that_are_handled_elsewhere() {
+    let running = start(ServerConfig {
+        // Longer than the test's patience: only the returned permit ends the wait.
+        drain_timeout: PATIENCE * 2,
+        ..ServerConfig::default()
+    });
+    let mut raw = Raw::connect(running.addr).await;
+    raw.send(&bytes_of(request(WORK, &[], b""), 1)).await;
+    raw.echoes(2).await;
+    let shutdown = running.server.shutdown();
+    let deliver = async {
+        running.echo.pass(1);
+        let answer = raw.next().await.expect("the answer");
+        assert_eq!(answer.remark.as_deref(), Some("worked"));
+        assert!(raw.next().await.is_none());
+    };
+    within(async { tokio::join!(shutdown, deliver) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_is_shut_down_stays_so() {
+    let running = start(ServerConfig::default());
+    let client = client();
+    client.register_local("here:0", running.echo.clone());
+    for addr in [running.addr.to_string(), "here:0".to_owned()] {
+        within(client.call(&addr, request(ECHO, &[], b""), PATIENCE))
+            .await
+            .unwrap();
+    }
+    client.shutdown();
+    for addr in [running.addr.to_string(), "here:0".to_owned()] {
+        let ended = within(client.call(&addr, request(ECHO, &[], b""), PATIENCE)).await;
+        assert!(matches!(ended.unwrap_err(), CallError::Closed { .. }));
+    }
+    let mut closed = running.echo.closed.subscribe();
+    within(closed.wait_for(|closed| *closed == 2))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_who_wait_for_one_attempt_to_connect_share_its_failure() {
+    // A listener that never accepts, and whose queue is full, makes an attempt last until its timeout.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket
+        .bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    socket.listen(0).unwrap();
+    let addr = socket.local_addr().unwrap().as_socket().unwrap();
+    let mut queued = Vec::new();
+    loop {
+        let connecting = tokio::net::TcpStream::connect(addr);
+        match tokio::time::timeout(Duration::from_millis(50), connecting).await {
+            Ok(connected) => queued.push(connected.unwrap()),
+            Err(_) => break,
+        }
+    }
+    let config = ClientConfig {
+        connect_timeout: Duration::from_millis(500),
+        ..ClientConfig::default()
+    };
+    let client = Client::new(config, Arc::new(Pushes::default()));
+    let mut calls = tokio::task::JoinSet::new();
+    let started = std::time::Instant::now();
+    for _ in 0..100 {
+        let client = client.clone();
+        calls.spawn(async move {
+            client
+                .call(&addr.to_string(), request(ECHO, &[], b""), PATIENCE)
+                .await
+        });
+    }
+    while let Some(call) = within(calls.join_next()).await {
+        let error = call.unwrap().unwrap_err();
+        assert!(matches!(error, CallError::Connect { .. }), "{error}");
+    }
+    // One after another they would take fifty seconds.
+    assert!(
+        started.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shutdown_does_not_wait_for_ever() {
     let running = start(ServerConfig {
         drain_timeout: Duration::from_millis(30),
@@ -117,7 +202,11 @@ async fn an_idle_client_connection_is_closed_and_made_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_wait_for_room_instead_of_failing() {
-    let running = start(ServerConfig::default());
+    // Both sides have more to write than they may keep: neither may wait for the other.
+    let running = start(ServerConfig {
+        output_bytes_max: 64 * 1024,
+        ..ServerConfig::default()
+    });
     let config = ClientConfig {
         outbox_bytes_max: 64 * 1024,
         ..ClientConfig::default()
@@ -125,10 +214,10 @@ async fn callers_wait_for_room_instead_of_failing() {
     let client = Client::new(config, Arc::new(Pushes::default()));
     let addr = running.addr.to_string();
     let mut calls = tokio::task::JoinSet::new();
-    for _ in 0..200 {
+    for _ in 0..300 {
         let (client, addr) = (client.clone(), addr.clone());
         calls.spawn(async move {
-            let body = vec![7; 50_000];
+            let body = vec![7; 60_000];
             let answer = client
                 .call(&addr, request(ECHO, &[], &body), PATIENCE)
                 .await

@@ -44,6 +44,9 @@ pub(crate) const CLOSE: RequestCode = RequestCode(8);
 /// Takes a permit for good; the answer's remark says whether there was one.
 pub(crate) const PERMIT: RequestCode = RequestCode(9);
 
+/// Handled outside the read loop, with a permit, until the gate moves; then answered.
+pub(crate) const WORK: RequestCode = RequestCode(10);
+
 /// What the server sends to clients.
 pub(crate) const PUSHED: RequestCode = RequestCode(900);
 pub(crate) const ASKED: RequestCode = RequestCode(901);
@@ -93,8 +96,23 @@ impl Echo {
             PUSH => {
                 let push = Command::request(PUSHED, &fields)
                     .with_body(Bytes::copy_from_slice(request.body));
-                connection.send_oneway(push).unwrap();
-                replies.reply(head, OK, None, &(), &[]);
+                let connection = connection.clone();
+                // From a thread that knows no runtime, as the one that flushes a log.
+                std::thread::spawn(move || {
+                    connection.send_oneway(push).unwrap();
+                    connection.reply(head, OK, None, &(), &[]).unwrap();
+                });
+            }
+            WORK => {
+                let (connection, permit) = (connection.clone(), connection.permit().unwrap());
+                let mut gate = self.gate.subscribe();
+                tokio::spawn(async move {
+                    gate.wait_for(|gate| gate.position > 0).await.unwrap();
+                    connection
+                        .reply(head, OK, Some("worked"), &(), &[])
+                        .unwrap();
+                    drop(permit);
+                });
             }
             ASK => {
                 let ask = Command::request(ASKED, &fields)
