@@ -40,6 +40,11 @@ impl<'a> Call<'a> {
         Ok(self.request.read()?)
     }
 
+    /// The request's body as the JSON that it holds.
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Refusal> {
+        protocol::json::decode(self.request.body).map_err(|error| Refusal::system_error(error.to_string()))
+    }
+
     /// The request's body.
     pub fn body(&self) -> &'a [u8] {
         self.request.body

@@ -34,6 +34,7 @@ mod locks;
 mod notify;
 mod offsets;
 mod persist;
+mod rates;
 mod topics;
 
 use std::net::SocketAddr;
@@ -75,6 +76,7 @@ pub struct Broker {
     pub(crate) client: Arc<remoting::Client>,
     pub(crate) unique_ids: UniqueIds,
     pub(crate) counters: counters::Counters,
+    pub(crate) rates: rates::Rates,
     pub(crate) store: Arc<Store>,
     pub(crate) topics: topics::Topics,
     pub(crate) groups: groups::Groups,

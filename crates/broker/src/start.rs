@@ -74,12 +74,11 @@ impl Broker {
             let (config_dir, disk) = (config_dir.clone(), disk.clone());
             blocking(move || -> Result<_, StartError> {
                 let store = Store::open(store_config, disk.clone(), clock)?;
-                Ok((
-                    store,
-                    topics::Topics::load(&config_dir, disk.clone())?,
-                    groups::Groups::load(&config_dir, disk.clone())?,
-                    offsets::Offsets::load(&config_dir, disk)?,
-                ))
+                let topics = topics::Topics::load(&config_dir, disk.clone())?;
+                let groups = groups::Groups::load(&config_dir, disk.clone())?;
+                let offsets = offsets::Offsets::load(&config_dir, disk)?;
+                offsets.clamp(|topic, queue_id| store.max_offset(topic, queue_id) as i64);
+                Ok((store, topics, groups, offsets))
             })
             .await?
         };
@@ -104,6 +103,7 @@ impl Broker {
             client: context.client.clone(),
             context,
             counters: Default::default(),
+            rates: Default::default(),
             store: store.clone(),
             topics,
             groups,
