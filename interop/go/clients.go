@@ -1,0 +1,62 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"sync/atomic"
+
+	rocketmq "github.com/apache/rocketmq-client-go/v2"
+	"github.com/apache/rocketmq-client-go/v2/consumer"
+	"github.com/apache/rocketmq-client-go/v2/primitive"
+	"github.com/apache/rocketmq-client-go/v2/producer"
+)
+
+// clients makes producers and consumers, each with an instance name of its own so that several live in one process.
+type clients struct {
+	nameServer, prefix string
+	instances          atomic.Int64
+}
+
+func (c *clients) topic(name string) string { return c.prefix + "_" + name }
+func (c *clients) group(name string) string { return "g_" + c.prefix + "_" + name }
+func (c *clients) instance() string         { return fmt.Sprintf("i%d", c.instances.Add(1)) }
+
+// producer is started, sends each message to the queue that it names, and never compresses.
+func (c *clients) producer(name string, selector producer.QueueSelector) (rocketmq.Producer, error) {
+	p, err := rocketmq.NewProducer(
+		producer.WithNsResolver(primitive.NewPassthroughResolver([]string{c.nameServer})),
+		producer.WithGroupName(c.group("p_"+name)),
+		producer.WithInstanceName(c.instance()),
+		producer.WithQueueSelector(selector),
+		producer.WithCompressMsgBodyOverHowmuch(math.MaxInt32),
+		producer.WithRetry(2),
+	)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.Start()
+}
+
+// consumer begins at the first message; the caller subscribes and starts it.
+func (c *clients) consumer(name string, options ...consumer.Option) (rocketmq.PushConsumer, error) {
+	return rocketmq.NewPushConsumer(append([]consumer.Option{
+		consumer.WithNsResolver(primitive.NewPassthroughResolver([]string{c.nameServer})),
+		consumer.WithGroupName(c.group(name)),
+		consumer.WithInstance(c.instance()),
+		consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset),
+	}, options...)...)
+}
+
+// byNumber puts a message into the queue that its property "number" selects.
+type byNumber struct{}
+
+func (byNumber) Select(message *primitive.Message, queues []*primitive.MessageQueue, _ string) *primitive.MessageQueue {
+	var number int
+	fmt.Sscan(message.GetProperty("number"), &number)
+	for _, queue := range queues {
+		if queue.QueueId == number%len(queues) {
+			return queue
+		}
+	}
+	return queues[0]
+}

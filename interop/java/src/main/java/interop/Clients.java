@@ -1,0 +1,61 @@
+package interop;
+
+import java.lang.reflect.Method;
+import java.util.concurrent.atomic.AtomicInteger;
+import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
+
+/** Makes producers and consumers, each with an instance name of its own so that several live in one process. */
+final class Clients {
+    final String nameServer;
+    final String prefix;
+    private final AtomicInteger instance = new AtomicInteger();
+
+    Clients(String nameServer, String prefix) {
+        this.nameServer = nameServer;
+        this.prefix = prefix;
+    }
+
+    String topic(String name) {
+        return prefix + "_" + name;
+    }
+
+    String group(String name) {
+        return "g_" + prefix + "_" + name;
+    }
+
+    /** A started producer that never compresses and lets bodies over the server's limit through. */
+    DefaultMQProducer producer(String name) throws Exception {
+        DefaultMQProducer producer = new DefaultMQProducer(group("p_" + name));
+        producer.setNamesrvAddr(nameServer);
+        producer.setInstanceName("i" + instance.incrementAndGet());
+        producer.setCompressMsgBodyOverHowmuch(Integer.MAX_VALUE);
+        producer.setMaxMessageSize(16 * 1024 * 1024);
+        producer.setSendMsgTimeout(10_000);
+        producer.start();
+        return producer;
+    }
+
+    /** A consumer that begins at the first message; the caller subscribes, registers its listener and starts it. */
+    DefaultMQPushConsumer consumer(String name) {
+        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(group(name));
+        consumer.setNamesrvAddr(nameServer);
+        consumer.setInstanceName("i" + instance.incrementAndGet());
+        consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+        consumer.setConsumeThreadMin(4);
+        consumer.setConsumeThreadMax(4);
+        return consumer;
+    }
+
+    /** The enum MessageModel lies in another package in 5.x than in 4.x; the method's parameter tells which. */
+    @SuppressWarnings({"unchecked", "rawtypes"})
+    static void broadcasting(DefaultMQPushConsumer consumer) throws Exception {
+        for (Method method : DefaultMQPushConsumer.class.getMethods()) {
+            if (method.getName().equals("setMessageModel")) {
+                Class type = method.getParameterTypes()[0];
+                method.invoke(consumer, Enum.valueOf(type, "BROADCASTING"));
+            }
+        }
+    }
+}
