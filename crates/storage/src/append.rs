@@ -266,9 +266,7 @@ fn lay_out(
             match inner.log.segments.take_or_create(segment_end) {
                 Ok(segment) => fresh.push(segment),
                 Err(error) => {
-                    fresh
-                        .into_iter()
-                        .for_each(|segment| inner.log.segments.give_back(segment));
+                    inner.log.segments.give_back(fresh);
                     return Err(inner.no_segment(&error));
                 }
             }

@@ -22,7 +22,7 @@ use crate::checkpoint::{Checkpoint, Hint};
 use crate::commitlog::Log;
 use crate::commitlog::scan::{self, Scanned};
 use crate::commitlog::segments::Segments;
-use crate::config::Config;
+use crate::config::{Config, FlushMode};
 use crate::dispatch::{self, Facts};
 use crate::error::OpenError;
 use crate::index::Index;
@@ -124,12 +124,23 @@ pub(crate) fn open(
         .unwrap_or(0)
         .max(checkpoint.log_timestamp_ms);
     let end = outcome.scanned.end;
-    // What was read again is with the kernel, perhaps not on the disk: the flusher's first act is to sync it.
-    let flushed = if crashed {
+    // What was read again is with the kernel, perhaps not on the disk.
+    let mut flushed = if crashed {
         outcome.read_from.min(end)
     } else {
         end
     };
+    if config.flush == FlushMode::Sync {
+        // Consumers see nothing else until it is synced, and under `Sync` there is little that was not. Under `Async` there may be much, and
+        // nobody waits for it: it is the flusher's first act.
+        for segment in segments.overlapping(flushed, end) {
+            segment
+                .file
+                .sync_data()
+                .map_err(OpenError::disk("syncing", &segment.path))?;
+        }
+        flushed = end;
+    }
     let log = Log::new(
         segments,
         config.tail_bytes_max,
@@ -474,11 +485,13 @@ fn cut_log(segments: &Segments, end: u64, erase: bool) -> io::Result<()> {
     // Shrinking and reserving again leaves zeros, however much was there.
     segment.file.set_len(end - segment.start)?;
     match segment.file.reserve(segments.segment_bytes()) {
-        Ok(()) => Ok(()),
+        Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::StorageFull => {
             tracing::warn!(path = %segment.path.display(), "no space to reserve the rest of the last segment; writes to it may be refused");
-            segment.file.set_len(segments.segment_bytes())
+            segment.file.set_len(segments.segment_bytes())?;
         }
-        Err(error) => Err(error),
+        Err(error) => return Err(error),
     }
+    // Only the last file may be found short: this one's length must survive before another follows it.
+    segment.file.sync_all()
 }

@@ -25,7 +25,7 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Asks for the segment that starts at `start`. Called with the append lock held.
     pub(crate) fn want_segment(&self, start: u64) {
-        self.wanted.store(start + 1, Ordering::Release);
+        self.wanted.fetch_max(start + 1, Ordering::AcqRel);
         self.sleeper.wake();
     }
 }
@@ -50,7 +50,7 @@ pub(crate) fn run(inner: &Inner) {
         .map_or(inner.log.appended(), |last| {
             last.start + inner.config.segment_bytes
         });
-    inner.keeper.wanted.store(first + 1, Ordering::Release);
+    inner.keeper.wanted.fetch_max(first + 1, Ordering::AcqRel);
     let mut next_clean = Instant::now();
     while !inner.stop.is_abandoned() && !inner.stop.is_requested() {
         let wanted = inner.keeper.wanted.swap(0, Ordering::AcqRel);

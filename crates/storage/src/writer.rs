@@ -71,7 +71,10 @@ impl Writer {
 
     /// Lets another process open the directory.
     pub(crate) fn unlock_directory(&self) {
-        *self.lock.lock().expect("no code panics while it holds the directory's lock") = None;
+        *self
+            .lock
+            .lock()
+            .expect("no code panics while it holds the directory's lock") = None;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

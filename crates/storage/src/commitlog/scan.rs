@@ -10,6 +10,9 @@ use crate::queue::files::read_fully;
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 1 << 20;
 
+/// What a disk writes whole or not at all.
+const SECTOR_BYTES: usize = 512;
+
 /// Where a scan ended and why.
 #[derive(Debug)]
 pub(crate) struct Scanned {
@@ -89,6 +92,16 @@ fn scan_segment(
                     ));
                     return Ok(None);
                 }
+                Ok(found)
+                    if lost_sector(
+                        &found,
+                        &rest[..found.size as usize],
+                        found.physical_offset - segment.start,
+                    ) =>
+                {
+                    scanned.torn = Some("a record of which a sector was never written".to_owned());
+                    return Ok(None);
+                }
                 Ok(found) => {
                     visit(&found);
                     scanned.last_store_timestamp_ms = Some(found.store_timestamp_ms);
@@ -117,6 +130,19 @@ fn scan_segment(
             }
         }
     }
+}
+
+/// Whether a sector of the record was never written. A lost sector is zeros. In the head it contradicts the size, in the body the checksum;
+/// but nothing protects topic and properties. No client writes a sector of them that is nothing but zeros.
+fn lost_sector(record: &Record<'_>, bytes: &[u8], file_offset: u64) -> bool {
+    [record.topic, record.properties].into_iter().any(|text| {
+        let text = text.as_bytes();
+        let from = file_offset as usize + (text.as_ptr() as usize - bytes.as_ptr() as usize);
+        let (first, rest) = text.split_at((SECTOR_BYTES - from % SECTOR_BYTES).min(text.len()));
+        std::iter::once(first)
+            .chain(rest.chunks(SECTOR_BYTES))
+            .any(|part| !part.is_empty() && part.iter().all(|&byte| byte == 0))
+    })
 }
 
 /// What is wrong, or None when the space is simply unwritten.

@@ -24,8 +24,15 @@ pub(crate) struct Segments {
     dir: PathBuf,
     segment_bytes: u64,
     list: RwLock<VecDeque<Arc<Segment>>>,
-    /// The segment that follows the last one, reserved ahead of need.
-    spare: Mutex<Option<Arc<Segment>>>,
+    ahead: Mutex<Ahead>,
+}
+
+/// The segment that follows the last one, reserved ahead of need.
+#[derive(Debug, Default)]
+struct Ahead {
+    spare: Option<Arc<Segment>>,
+    /// What starts below belongs to the log, or to an append that is under way: it must not be prepared a second time.
+    issued: u64,
 }
 
 /// The name of the file that starts at `start`, in the commit log and in consume queues.
@@ -75,6 +82,7 @@ impl Segments {
                 .map_err(OpenError::disk("opening", &path))?;
             if len < segment_bytes {
                 file.set_len(segment_bytes)
+                    .and_then(|()| file.sync_all())
                     .map_err(OpenError::disk("extending", &path))?;
             }
             list.push_back(Arc::new(Segment { start, file, path }));
@@ -93,7 +101,7 @@ impl Segments {
             dir: dir.to_owned(),
             segment_bytes,
             list: RwLock::new(list),
-            spare: Mutex::new(None),
+            ahead: Mutex::new(Ahead::default()),
         })
     }
 
@@ -142,47 +150,45 @@ impl Segments {
     /// The segment that starts at `start`, prepared ahead or created here. It becomes part of the log by [`Segments::push`].
     pub(crate) fn take_or_create(&self, start: u64) -> io::Result<Arc<Segment>> {
         // Held during creation: when the preparing thread is at it, waiting for it is quicker than starting a second one.
-        let mut spare = self
-            .spare
-            .lock()
-            .expect("no code panics while it prepares a segment");
-        match spare.take() {
-            Some(segment) if segment.start == start => Ok(segment),
-            _ => self.create(start),
-        }
+        let mut ahead = self.ahead();
+        let segment = match ahead.spare.take() {
+            Some(segment) if segment.start == start => segment,
+            _ => self.create(start)?,
+        };
+        ahead.issued = start + self.segment_bytes;
+        Ok(segment)
     }
 
     /// Reserves the segment that starts at `start` ahead of need.
     pub(crate) fn prepare(&self, start: u64) -> io::Result<()> {
-        let mut spare = self
-            .spare
-            .lock()
-            .expect("no code panics while it prepares a segment");
-        if self.last().is_some_and(|last| last.start >= start) {
+        let mut ahead = self.ahead();
+        let last_end = self
+            .last()
+            .map_or(0, |last| last.start + self.segment_bytes);
+        if start < ahead.issued || start < last_end || ahead.spare.is_some() {
             return Ok(());
         }
-        match &*spare {
-            Some(segment) if segment.start == start => Ok(()),
-            _ => {
-                *spare = Some(self.create(start)?);
-                Ok(())
-            }
-        }
+        ahead.spare = Some(self.create(start)?);
+        Ok(())
     }
 
-    /// Gives back a segment that was taken and not used.
-    pub(crate) fn give_back(&self, segment: Arc<Segment>) {
-        let mut spare = self
-            .spare
-            .lock()
-            .expect("no code panics while it prepares a segment");
-        if spare.is_none() {
-            *spare = Some(segment);
-        }
+    /// Gives back a segment that was taken and not used. Of several the first is kept.
+    pub(crate) fn give_back(&self, segments: Vec<Arc<Segment>>) {
+        let mut segments = segments.into_iter();
+        let Some(first) = segments.next() else { return };
+        let mut ahead = self.ahead();
+        ahead.issued = first.start;
+        ahead.spare = Some(first);
+        drop(ahead);
+        self.discard(segments.collect());
     }
 
     /// Removes segments that a failed batch may have written to.
     pub(crate) fn discard(&self, segments: Vec<Arc<Segment>>) {
+        if let Some(first) = segments.first() {
+            let mut ahead = self.ahead();
+            ahead.issued = ahead.issued.min(first.start);
+        }
         for segment in segments {
             if let Err(error) = self.disk.remove(&segment.path) {
                 tracing::warn!(path = %segment.path.display(), %error, "a segment that a failed write left could not be removed");
@@ -192,16 +198,18 @@ impl Segments {
 
     /// Removes the segment that was prepared and not used, so that a Java broker finds only files it knows.
     pub(crate) fn remove_spare(&self) -> io::Result<()> {
-        let spare = self
-            .spare
-            .lock()
-            .expect("no code panics while it prepares a segment")
-            .take();
+        let spare = self.ahead().spare.take();
         if let Some(segment) = spare {
             self.disk.remove(&segment.path)?;
             self.disk.sync_dir(&self.dir)?;
         }
         Ok(())
+    }
+
+    fn ahead(&self) -> std::sync::MutexGuard<'_, Ahead> {
+        self.ahead
+            .lock()
+            .expect("no code panics while it prepares a segment")
     }
 
     fn create(&self, start: u64) -> io::Result<Arc<Segment>> {
@@ -261,8 +269,9 @@ impl Segments {
         Ok(true)
     }
 
-    /// Removes all files that start at or behind `position`.
+    /// Removes all files that start at or behind `position`, for good: on return they do not come back by loss of power.
     pub(crate) fn remove_from(&self, position: u64) -> io::Result<()> {
+        let mut removed = false;
         loop {
             let last = {
                 let mut list = self
@@ -270,14 +279,20 @@ impl Segments {
                     .write()
                     .expect("no code panics while it changes the list of segments");
                 if list.back().is_none_or(|last| last.start < position) {
-                    return Ok(());
+                    break;
                 }
                 list.pop_back()
             };
             if let Some(segment) = last {
                 self.disk.remove(&segment.path)?;
+                removed = true;
             }
         }
+        if removed {
+            // Before the file that is now the last one is cut: short, with another behind it, it would be refused at the next start.
+            self.disk.sync_dir(&self.dir)?;
+        }
+        Ok(())
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, VecDeque<Arc<Segment>>> {

@@ -10,15 +10,38 @@ fn what_is_appended_is_read() {
     let home = Home::new();
     let store = home.open();
     let properties = "KEYS\u{1}k\u{2}";
-    let appended = append(&store, &[message("T", 3, b"hello", properties), message("T", 3, "中文".as_bytes(), "")]);
-    assert_eq!((appended[0].physical_offset, appended[0].queue_offset), (0, 0));
-    assert_eq!((appended[1].physical_offset, appended[1].queue_offset), (appended[0].end, 1));
+    let appended = append(
+        &store,
+        &[
+            message("T", 3, b"hello", properties),
+            message("T", 3, "中文".as_bytes(), ""),
+        ],
+    );
+    assert_eq!(
+        (appended[0].physical_offset, appended[0].queue_offset),
+        (0, 0)
+    );
+    assert_eq!(
+        (appended[1].physical_offset, appended[1].queue_offset),
+        (appended[0].end, 1)
+    );
     assert_eq!(store.commit_log_max(), appended[1].end);
 
     let result = read(&store, "T", 3, 0, 32);
-    assert_eq!((result.status, result.next_offset, result.min_offset, result.max_offset), (ReadStatus::Found, 2, 0, 2));
+    assert_eq!(
+        (
+            result.status,
+            result.next_offset,
+            result.min_offset,
+            result.max_offset
+        ),
+        (ReadStatus::Found, 2, 0, 2)
+    );
     let record = record::decode(&result.records[0], CheckBody::Yes).unwrap();
-    assert_eq!((record.body, record.properties, record.flag), (&b"hello"[..], properties, 7));
+    assert_eq!(
+        (record.body, record.properties, record.flag),
+        (&b"hello"[..], properties, 7)
+    );
     assert_eq!(record.store_timestamp_ms, appended[0].store_timestamp_ms);
     assert_eq!(record.store_host, host());
     assert_eq!(store.queues_of("T"), [3]);
@@ -32,9 +55,15 @@ fn addresses_of_both_families_are_kept() {
     let mut new = message("T", 0, b"x", "");
     new.born_host = "[2001:db8::1]:9".parse().unwrap();
     let appended = append(&store, &[new]);
-    let bytes = store.record_at(appended[0].physical_offset).unwrap().unwrap();
+    let bytes = store
+        .record_at(appended[0].physical_offset)
+        .unwrap()
+        .unwrap();
     assert_eq!(bytes.len() as u32, appended[0].record_bytes);
-    assert_eq!(record::decode(&bytes, CheckBody::Yes).unwrap().born_host, new.born_host);
+    assert_eq!(
+        record::decode(&bytes, CheckBody::Yes).unwrap().born_host,
+        new.born_host
+    );
 }
 
 #[test]
@@ -61,7 +90,14 @@ fn bounds_of_a_read_are_kept() {
     let even = i64::from(protocol::tags::hash_code("even"));
     let only = |wanted: i64, offset, bytes_max, messages_max| {
         let filter = move |code: i64| code == wanted;
-        let request = Read { topic: "T", queue_id: 0, offset, messages_max, bytes_max, filter: &filter };
+        let request = Read {
+            topic: "T",
+            queue_id: 0,
+            offset,
+            messages_max,
+            bytes_max,
+            filter: &filter,
+        };
         store.read(&request, ReadMode::Blocking).unwrap()
     };
     let result = only(even, 1, usize::MAX, 4);
@@ -71,7 +107,10 @@ fn bounds_of_a_read_are_kept() {
     assert_eq!((result.records.len(), result.next_offset), (1, 2));
     // Nothing matches: the scan ends after 800 entries and says where to go on.
     let result = only(-5, 10, usize::MAX, 4);
-    assert_eq!((result.status, result.next_offset), (ReadStatus::NoMatchedMessage, 810));
+    assert_eq!(
+        (result.status, result.next_offset),
+        (ReadStatus::NoMatchedMessage, 810)
+    );
     assert_eq!(only(-5, 1900, usize::MAX, 4).next_offset, 2000);
 }
 
@@ -80,7 +119,9 @@ fn batches_roll_over_segments_whole() {
     let home = Home::new();
     let store = home.open();
     let body = vec![b'x'; 3000];
-    let batch: Vec<_> = (0..24).map(|index| message("T", index % 3, &body, "")).collect();
+    let batch: Vec<_> = (0..24)
+        .map(|index| message("T", index % 3, &body, ""))
+        .collect();
     for _ in 0..4 {
         let appended = append(&store, &batch);
         for pair in appended.windows(2) {
@@ -109,7 +150,10 @@ fn restart_after_close_finds_everything_and_goes_on() {
         check_numbered(&store, "T", (round + 1) * 300, 4);
         store.close();
         assert!(!home.path("abort").exists());
-        assert!(matches!(store.append(&[message("T", 0, b"", "")], &mut Vec::new()), Err(AppendError::Closed)));
+        assert!(matches!(
+            store.append(&[message("T", 0, b"", "")], &mut Vec::new()),
+            Err(AppendError::Closed)
+        ));
         assert_eq!(store.write_state(), WriteState::Closed);
     }
 }
@@ -125,7 +169,9 @@ fn restart_without_close_finds_everything_and_goes_on() {
         // With and without a checkpoint in between.
         if round % 2 == 0 {
             flush(&store);
-            eventually("a checkpoint", || store.stats().queues_written == store.commit_log_max());
+            eventually("a checkpoint", || {
+                store.stats().queues_written == store.commit_log_max()
+            });
         }
     }
     check_numbered(&home.open(), "T", 1000, 4);
@@ -138,7 +184,14 @@ fn reads_beyond_the_memory_tail_come_from_the_files() {
     append_numbered(&store, "T", 0, 500, 2);
     check_numbered(&store, "T", 500, 2);
     assert!(store.stats().tail_bytes <= 1000);
-    let request = Read { topic: "T", queue_id: 0, offset: 0, messages_max: 32, bytes_max: 1 << 20, filter: &everything };
+    let request = Read {
+        topic: "T",
+        queue_id: 0,
+        offset: 0,
+        messages_max: 32,
+        bytes_max: 1 << 20,
+        filter: &everything,
+    };
     // The page cache has what was just written, unless the system cannot tell.
     match store.read(&request, ReadMode::NoWait) {
         Ok(result) => assert_eq!(result.status, ReadStatus::Found),
@@ -153,13 +206,40 @@ fn what_cannot_be_stored_is_refused_and_leaves_no_trace() {
     let long = "x".repeat(40_000);
     let good = message("T", 0, b"good", "");
     let refused = |new| store.append(&[good, new], &mut Vec::new()).unwrap_err();
-    assert!(matches!(refused(message("T", 0, &long.as_bytes()[..1001], "")), AppendError::TooLarge { bytes: 1001, bytes_max: 1000 }));
-    assert!(matches!(refused(message("T", 0, b"", &long)), AppendError::PropertiesTooLong { .. }));
-    assert!(matches!(refused(message("T", 0, b"", &long[..20_000])), AppendError::TooLarge { .. }), "larger than a segment");
-    assert!(matches!(refused(message(&long[..256], 0, b"", "")), AppendError::TopicTooLong { .. }));
-    assert!(matches!(refused(message("", 0, b"", "")), AppendError::TopicTooLong { .. }));
-    assert!(matches!(refused(message("../etc", 0, b"", "")), AppendError::Unstorable { .. }));
-    assert!(matches!(refused(message("T", -1, b"", "")), AppendError::Unstorable { .. }));
+    assert!(matches!(
+        refused(message("T", 0, &long.as_bytes()[..1001], "")),
+        AppendError::TooLarge {
+            bytes: 1001,
+            bytes_max: 1000
+        }
+    ));
+    assert!(matches!(
+        refused(message("T", 0, b"", &long)),
+        AppendError::PropertiesTooLong { .. }
+    ));
+    assert!(
+        matches!(
+            refused(message("T", 0, b"", &long[..20_000])),
+            AppendError::TooLarge { .. }
+        ),
+        "larger than a segment"
+    );
+    assert!(matches!(
+        refused(message(&long[..256], 0, b"", "")),
+        AppendError::TopicTooLong { .. }
+    ));
+    assert!(matches!(
+        refused(message("", 0, b"", "")),
+        AppendError::TopicTooLong { .. }
+    ));
+    assert!(matches!(
+        refused(message("../etc", 0, b"", "")),
+        AppendError::Unstorable { .. }
+    ));
+    assert!(matches!(
+        refused(message("T", -1, b"", "")),
+        AppendError::Unstorable { .. }
+    ));
     assert_eq!((store.commit_log_max(), store.max_offset("T", 0)), (0, 0));
     assert_eq!(append(&store, &[good])[0].queue_offset, 0);
     append(&store, &[message(&long[..255], 0, b"", "")]);
@@ -169,7 +249,10 @@ fn what_cannot_be_stored_is_refused_and_leaves_no_trace() {
 fn a_store_opens_once_at_a_time() {
     let home = Home::new();
     let store = home.open();
-    assert!(matches!(home.try_open(), Err(storage::OpenError::Locked { .. })));
+    assert!(matches!(
+        home.try_open(),
+        Err(storage::OpenError::Locked { .. })
+    ));
     drop(store);
     home.open();
 }

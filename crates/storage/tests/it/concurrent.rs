@@ -54,9 +54,14 @@ fn group_commit_serves_many_threads_with_few_syncs() {
     });
     let store = home.open();
     hammer(&store);
-    eventually("everything is flushed", || store.flushed() == store.commit_log_max());
+    eventually("everything is flushed", || {
+        store.flushed() == store.commit_log_max()
+    });
     let syncs = store.stats().syncs;
-    assert!(syncs >= 1 && syncs <= (THREADS * MESSAGES) as u64, "{syncs}");
+    assert!(
+        syncs >= 1 && syncs <= (THREADS * MESSAGES) as u64,
+        "{syncs}"
+    );
     check_hammered(&store);
     drop(store);
     check_hammered(&home.open());
@@ -75,7 +80,9 @@ fn readers_see_contiguous_offsets_while_writers_append() {
                     let result = read(&store, "shared", 0, offset, 16);
                     if result.status == ReadStatus::Found {
                         for bytes in &result.records {
-                            let record = protocol::record::decode(bytes, protocol::record::CheckBody::Yes).unwrap();
+                            let record =
+                                protocol::record::decode(bytes, protocol::record::CheckBody::Yes)
+                                    .unwrap();
                             assert_eq!(record.queue_offset as i64, offset);
                             offset += 1;
                         }
@@ -108,14 +115,24 @@ fn watched_queues_are_told_once_messages_are_visible() {
         store.set_arrivals(Arc::new(Told(Mutex::new(sender))));
         store.watch_queue("T", 1, true);
         let new = message("T", 1, b"x", "");
-        append(&store, &[message("T", 0, b"x", ""), new, new, message("U", 1, b"x", "")]);
+        append(
+            &store,
+            &[
+                message("T", 0, b"x", ""),
+                new,
+                new,
+                message("U", 1, b"x", ""),
+            ],
+        );
         let (topic, queue_id) = told.recv_timeout(Duration::from_secs(10)).unwrap();
         assert_eq!((&*topic, queue_id), ("T", 1));
         assert_eq!(store.max_offset("T", 1), 2);
         assert!(told.try_recv().is_err());
         store.watch_queue("T", 1, false);
         append(&store, &[new]);
-        eventually("the flush", || store.flushed() == store.commit_log_max() || mode == FlushMode::Async);
+        eventually("the flush", || {
+            store.flushed() == store.commit_log_max() || mode == FlushMode::Async
+        });
         assert!(told.try_recv().is_err());
     }
 }
@@ -139,7 +156,8 @@ fn no_message_is_missed_between_looking_and_watching() {
             store.watch_queue("T", 0, true);
             let max = store.max_offset("T", 0);
             if max == seen {
-                told.recv_timeout(Duration::from_secs(10)).expect("the message is told");
+                told.recv_timeout(Duration::from_secs(10))
+                    .expect("the message is told");
             }
             store.watch_queue("T", 0, false);
             seen = store.max_offset("T", 0).max(max);

@@ -16,7 +16,9 @@ fn filled(clean: bool) -> Home {
         store.close();
     } else {
         flush(&store);
-        eventually("a checkpoint", || store.stats().queues_written == store.commit_log_max());
+        eventually("a checkpoint", || {
+            store.stats().queues_written == store.commit_log_max()
+        });
     }
     home
 }
@@ -57,7 +59,10 @@ fn a_lost_file_of_a_queue_is_made_again() {
 fn an_emptied_queue_file_is_made_again() {
     for clean in [true, false] {
         let home = filled(clean);
-        let file = OpenOptions::new().write(true).open(home.path("consumequeue/T/3/00000000000000001280")).unwrap();
+        let file = OpenOptions::new()
+            .write(true)
+            .open(home.path("consumequeue/T/3/00000000000000001280"))
+            .unwrap();
         file.set_len(0).unwrap();
         check(&home);
     }
@@ -70,7 +75,10 @@ fn a_lost_index_is_made_again() {
         fs::remove_dir_all(home.path("index")).unwrap();
         check(&home);
         let home = filled(clean);
-        let mut names: Vec<_> = fs::read_dir(home.path("index")).unwrap().map(|file| file.unwrap().path()).collect();
+        let mut names: Vec<_> = fs::read_dir(home.path("index"))
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .collect();
         names.sort();
         fs::remove_file(names.last().unwrap()).unwrap();
         check(&home);
@@ -95,7 +103,10 @@ fn a_lost_checkpoint_costs_time_only() {
 fn a_checkpoint_that_java_wrote_over_is_read_as_java_would() {
     for clean in [true, false] {
         let home = filled(clean);
-        let file = OpenOptions::new().write(true).open(home.path("checkpoint")).unwrap();
+        let file = OpenOptions::new()
+            .write(true)
+            .open(home.path("checkpoint"))
+            .unwrap();
         file.write_all_at(&[0; 24], 0).unwrap();
         check(&home);
     }
@@ -120,20 +131,37 @@ fn a_torn_tail_is_cut_and_never_comes_back() {
     // The record 297 is damaged in its body. 298 and 299 behind it are whole.
     let torn = appended[297];
     let start = torn.physical_offset / home.config.segment_bytes * home.config.segment_bytes;
-    let file = OpenOptions::new().read(true).write(true).open(home.path(&format!("commitlog/{start:020}"))).unwrap();
-    file.write_all_at(b"#", torn.physical_offset - start + 100).unwrap();
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(home.path(&format!("commitlog/{start:020}")))
+        .unwrap();
+    file.write_all_at(b"#", torn.physical_offset - start + 100)
+        .unwrap();
     // A checkpoint may have been made beyond it, which a torn write cannot do; then only a full reading finds it.
     let _ = fs::remove_file(home.path("checkpoint"));
 
     let store = home.open();
     assert_eq!(store.commit_log_max(), torn.physical_offset);
     check_numbered(&store, "T", 297, 4);
-    assert!(store.query_by_key("T", "k298", 1, 0, i64::MAX).unwrap().records.is_empty());
+    assert!(
+        store
+            .query_by_key("T", "k298", 1, 0, i64::MAX)
+            .unwrap()
+            .records
+            .is_empty()
+    );
     // A record of the same size: without the cut, 298 would be taken for its successor.
     let body = body(297);
     let properties = "KEYS\u{1}k297\u{2}UNIQ_KEY\u{1}u297\u{2}TAGS\u{1}odd\u{2}";
     let again = append(&store, &[message("T", 1, &body, properties)]);
-    assert_eq!(again[0], storage::Appended { store_timestamp_ms: again[0].store_timestamp_ms, ..torn });
+    assert_eq!(
+        again[0],
+        storage::Appended {
+            store_timestamp_ms: again[0].store_timestamp_ms,
+            ..torn
+        }
+    );
     drop(store);
     let store = home.open();
     assert_eq!(store.commit_log_max(), torn.end);
@@ -145,7 +173,9 @@ fn entries_ahead_of_the_log_are_cut() {
     let home = Home::new();
     let store = home.open();
     let appended = append_numbered(&store, "T", 0, 300, 4);
-    eventually("the queues are written", || store.stats().queue_backlog == 0 && store.stats().index_backlog == 0);
+    eventually("the queues are written", || {
+        store.stats().queue_backlog == 0 && store.stats().index_backlog == 0
+    });
     drop(store);
     // As after loss of power: the log's end did not reach the disk, the queues' did. No checkpoint can speak of it.
     let _ = fs::remove_file(home.path("checkpoint"));
@@ -163,7 +193,13 @@ fn entries_ahead_of_the_log_are_cut() {
     }
     let store = home.open();
     check_numbered(&store, "T", 280, 4);
-    assert!(store.query_by_key("T", "k290", 1, 0, i64::MAX).unwrap().records.is_empty());
+    assert!(
+        store
+            .query_by_key("T", "k290", 1, 0, i64::MAX)
+            .unwrap()
+            .records
+            .is_empty()
+    );
     append_numbered(&store, "T", 280, 20, 4);
     store.close();
     check_numbered(&home.open(), "T", 300, 4);
@@ -186,7 +222,10 @@ fn a_deleted_topic_stays_deleted_and_may_come_again() {
         let store = home.open();
         check_numbered(&store, "T", 100, 2);
         assert_eq!(store.queues_of("gone"), Vec::<i32>::new());
-        assert_eq!(append(&store, &[message("gone", 0, b"again", "")])[0].queue_offset, 0);
+        assert_eq!(
+            append(&store, &[message("gone", 0, b"again", "")])[0].queue_offset,
+            0
+        );
     }
 }
 
@@ -200,7 +239,9 @@ fn expired_segments_leave_with_what_was_derived_from_them() {
     clock.advance(std::time::Duration::from_secs(7200));
     append_numbered(&store, "T", 150, 150, 1);
     flush(&store);
-    eventually("the queues are written", || store.stats().queue_backlog == 0);
+    eventually("the queues are written", || {
+        store.stats().queue_backlog == 0
+    });
     store.delete_expired_segments();
 
     let min = store.commit_log_min();
@@ -209,27 +250,51 @@ fn expired_segments_leave_with_what_was_derived_from_them() {
     assert!((100..=150).contains(&first), "{first}");
     let records = read_queue(&store, "T", 0);
     assert_eq!(records.len() as u64, 300 - first);
-    assert_eq!(read(&store, "T", 0, 0, 1).status, ReadStatus::OffsetTooSmall);
+    assert_eq!(
+        read(&store, "T", 0, 0, 1).status,
+        ReadStatus::OffsetTooSmall
+    );
     assert_eq!(read(&store, "T", 0, 0, 1).next_offset, first as i64);
     assert!(!home.path("consumequeue/T/0/00000000000000000000").exists());
     // The queue's count survives its messages.
-    assert_eq!((store.min_offset("early", 0), store.max_offset("early", 0)), (1, 1));
-    assert!(store.query_by_key("T", "k0", 1, 0, i64::MAX).unwrap().records.is_empty());
+    assert_eq!(
+        (store.min_offset("early", 0), store.max_offset("early", 0)),
+        (1, 1)
+    );
+    assert!(
+        store
+            .query_by_key("T", "k0", 1, 0, i64::MAX)
+            .unwrap()
+            .records
+            .is_empty()
+    );
     drop(store);
 
     let store = home.open();
-    assert_eq!((store.min_offset("T", 0), store.max_offset("T", 0)), (first, 300));
+    assert_eq!(
+        (store.min_offset("T", 0), store.max_offset("T", 0)),
+        (first, 300)
+    );
     assert_eq!(read_queue(&store, "T", 0), records);
-    assert_eq!((store.min_offset("early", 0), store.max_offset("early", 0)), (1, 1));
+    assert_eq!(
+        (store.min_offset("early", 0), store.max_offset("early", 0)),
+        (1, 1)
+    );
     drop(store);
     // Made again from what is left of the log, a queue begins where its first message is.
     fs::remove_dir_all(home.path("consumequeue")).unwrap();
     let store = home.open();
-    assert_eq!((store.min_offset("T", 0), store.max_offset("T", 0)), (first, 300));
+    assert_eq!(
+        (store.min_offset("T", 0), store.max_offset("T", 0)),
+        (first, 300)
+    );
     assert_eq!(read_queue(&store, "T", 0), records);
     store.close();
     let store = home.open();
-    assert_eq!((store.min_offset("T", 0), store.max_offset("T", 0)), (first, 300));
+    assert_eq!(
+        (store.min_offset("T", 0), store.max_offset("T", 0)),
+        (first, 300)
+    );
     assert_eq!(read_queue(&store, "T", 0), records);
 }
 

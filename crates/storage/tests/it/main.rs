@@ -3,6 +3,7 @@
 mod append;
 mod concurrent;
 mod derived;
+mod faults;
 mod format;
 mod support;
 mod time;

@@ -9,12 +9,13 @@ use platform::clock::{Clock, ManualClock, RealClock};
 use platform::disk::{Disk, RealDisk};
 use protocol::record::{self, CheckBody};
 use storage::{
-    Appended, Config, FlushMode, NewMessage, OpenError, Read, ReadMode, ReadResult, ReadStatus, Store,
+    Appended, Config, FlushMode, NewMessage, OpenError, Read, ReadMode, ReadResult, ReadStatus,
+    Store,
 };
 
 /// A directory with the configuration that opens it.
 pub(crate) struct Home {
-    pub(crate) dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     pub(crate) config: Config,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -43,7 +44,11 @@ impl Home {
             ..Config::default()
         };
         change(&mut config);
-        Home { dir, config, clock: Arc::new(RealClock::new()) }
+        Home {
+            _dir: dir,
+            config,
+            clock: Arc::new(RealClock::new()),
+        }
     }
 
     pub(crate) fn manual_clock(&mut self, now_ms: i64) -> Arc<ManualClock> {
@@ -73,7 +78,12 @@ pub(crate) fn host() -> SocketAddr {
     "127.0.0.1:10911".parse().unwrap()
 }
 
-pub(crate) fn message<'a>(topic: &'a str, queue_id: i32, body: &'a [u8], properties: &'a str) -> NewMessage<'a> {
+pub(crate) fn message<'a>(
+    topic: &'a str,
+    queue_id: i32,
+    body: &'a [u8],
+    properties: &'a str,
+) -> NewMessage<'a> {
     NewMessage {
         topic,
         queue_id,
@@ -97,13 +107,23 @@ pub(crate) fn append(store: &Store, messages: &[NewMessage<'_>]) -> Vec<Appended
 }
 
 /// Appends `count` messages to queue `i % queues`, with the number as body, key `k<i>` and tag `even` or `odd`.
-pub(crate) fn append_numbered(store: &Store, topic: &str, from: usize, count: usize, queues: i32) -> Vec<Appended> {
+pub(crate) fn append_numbered(
+    store: &Store,
+    topic: &str,
+    from: usize,
+    count: usize,
+    queues: i32,
+) -> Vec<Appended> {
     let mut all = Vec::new();
     for number in from..from + count {
         let body = body(number);
         let tag = if number % 2 == 0 { "even" } else { "odd" };
-        let properties = format!("KEYS\u{1}k{number}\u{2}UNIQ_KEY\u{1}u{number}\u{2}TAGS\u{1}{tag}\u{2}");
-        all.extend(append(store, &[message(topic, number as i32 % queues, &body, &properties)]));
+        let properties =
+            format!("KEYS\u{1}k{number}\u{2}UNIQ_KEY\u{1}u{number}\u{2}TAGS\u{1}{tag}\u{2}");
+        all.extend(append(
+            store,
+            &[message(topic, number as i32 % queues, &body, &properties)],
+        ));
     }
     all
 }
@@ -118,8 +138,21 @@ pub(crate) fn everything(_: i64) -> bool {
     true
 }
 
-pub(crate) fn read(store: &Store, topic: &str, queue_id: i32, offset: i64, messages_max: usize) -> ReadResult {
-    let request = Read { topic, queue_id, offset, messages_max, bytes_max: 1 << 20, filter: &everything };
+pub(crate) fn read(
+    store: &Store,
+    topic: &str,
+    queue_id: i32,
+    offset: i64,
+    messages_max: usize,
+) -> ReadResult {
+    let request = Read {
+        topic,
+        queue_id,
+        offset,
+        messages_max,
+        bytes_max: 1 << 20,
+        filter: &everything,
+    };
     store.read(&request, ReadMode::Blocking).unwrap()
 }
 
@@ -131,7 +164,11 @@ pub(crate) fn read_queue(store: &Store, topic: &str, queue_id: i32) -> Vec<Bytes
         let result = read(store, topic, queue_id, offset, 10);
         if result.status != ReadStatus::Found {
             let end = [ReadStatus::OffsetOverflowOne, ReadStatus::NoMessageInQueue];
-            assert!(end.contains(&result.status), "{:?} at {offset}", result.status);
+            assert!(
+                end.contains(&result.status),
+                "{:?} at {offset}",
+                result.status
+            );
             return records;
         }
         for bytes in result.records {
@@ -149,19 +186,30 @@ pub(crate) fn read_queue(store: &Store, topic: &str, queue_id: i32) -> Vec<Bytes
 pub(crate) fn check_numbered(store: &Store, topic: &str, count: usize, queues: i32) {
     for queue_id in 0..queues {
         let records = read_queue(store, topic, queue_id);
-        let numbers: Vec<usize> = (0..count).filter(|number| *number as i32 % queues == queue_id).collect();
+        let numbers: Vec<usize> = (0..count)
+            .filter(|number| *number as i32 % queues == queue_id)
+            .collect();
         assert_eq!(records.len(), numbers.len(), "queue {queue_id}");
         for (bytes, number) in records.iter().zip(numbers) {
             let record = record::decode(bytes, CheckBody::Yes).unwrap();
             assert_eq!(record.body, body(number));
-            assert_eq!(store.record_at(record.physical_offset).unwrap().as_ref(), Some(bytes));
+            assert_eq!(
+                store.record_at(record.physical_offset).unwrap().as_ref(),
+                Some(bytes)
+            );
         }
     }
     for number in (0..count).step_by(17).chain(count.checked_sub(1)) {
         for key in [format!("k{number}"), format!("u{number}")] {
-            let found = store.query_by_key(topic, &key, 32, 0, i64::MAX).unwrap().records;
+            let found = store
+                .query_by_key(topic, &key, 32, 0, i64::MAX)
+                .unwrap()
+                .records;
             assert_eq!(found.len(), 1, "{key}");
-            assert_eq!(record::decode(&found[0], CheckBody::Yes).unwrap().body, body(number));
+            assert_eq!(
+                record::decode(&found[0], CheckBody::Yes).unwrap().body,
+                body(number)
+            );
         }
     }
 }
@@ -178,5 +226,7 @@ pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 /// Waits until the log is synced up to its end.
 pub(crate) fn flush(store: &Store) {
     store.request_flush();
-    eventually("the log is flushed", || store.flushed() == store.commit_log_max());
+    eventually("the log is flushed", || {
+        store.flushed() == store.commit_log_max()
+    });
 }

@@ -31,13 +31,36 @@ fn offsets_are_found_by_time() {
     assert_eq!(store.earliest_store_time("T", 0), Some(1000));
     assert_eq!(store.store_time("T", 0, 15), Some(3000));
     assert_eq!(store.store_time("T", 0, 30), None);
-    assert_eq!(store.offset_by_time("absent", 0, 5, Boundary::Lower).unwrap(), 0);
-    let range = |begin, end| store.query_by_key("T", "k15", 9, begin, end).unwrap().records.len();
-    assert_eq!((range(0, 2999), range(3000, 3000), range(3001, 9000)), (0, 1, 0));
+    assert_eq!(
+        store
+            .offset_by_time("absent", 0, 5, Boundary::Lower)
+            .unwrap(),
+        0
+    );
+    let range = |begin, end| {
+        store
+            .query_by_key("T", "k15", 9, begin, end)
+            .unwrap()
+            .records
+            .len()
+    };
+    assert_eq!(
+        (range(0, 2999), range(3000, 3000), range(3001, 9000)),
+        (0, 1, 0)
+    );
     store.close();
     let store = home.open();
-    let range = |begin, end| store.query_by_key("T", "k15", 9, begin, end).unwrap().records.len();
-    assert_eq!((range(0, 2999), range(3000, 3000), range(3001, 9000)), (0, 1, 0));
+    let range = |begin, end| {
+        store
+            .query_by_key("T", "k15", 9, begin, end)
+            .unwrap()
+            .records
+            .len()
+    };
+    assert_eq!(
+        (range(0, 2999), range(3000, 3000), range(3001, 9000)),
+        (0, 1, 0)
+    );
 }
 
 #[test]
@@ -50,5 +73,8 @@ fn store_time_never_goes_back() {
     let second = append_numbered(&store, "T", 1, 1, 1)[0];
     assert_eq!(second.store_timestamp_ms, 10_000);
     store.close();
-    assert_eq!(append_numbered(&home.open(), "T", 2, 1, 1)[0].store_timestamp_ms, 10_000);
+    assert_eq!(
+        append_numbered(&home.open(), "T", 2, 1, 1)[0].store_timestamp_ms,
+        10_000
+    );
 }
