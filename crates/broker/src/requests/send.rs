@@ -448,6 +448,9 @@ impl Batch<'_> {
                 ),
             ),
             AppendError::Failed { reason } => failed(reason),
+            AppendError::NoSegment { reason } => {
+                Refusal::system_error(format!("create mapped file failed, server is busy or broken: {reason}"))
+            }
             AppendError::Closed => {
                 Refusal::new(ResponseCode::SERVICE_NOT_AVAILABLE, "service not available now: the broker is shutting down")
             }
