@@ -66,13 +66,12 @@ macro_rules! fields {
         impl<'f> $crate::header::ReadFields<'f> for $type {
             fn read_fields(fields: $crate::header::Fields<'f>) -> Result<Self, $crate::header::FieldError> {
                 $(let mut $field: Option<$kind> = None;)*
-                fields.visit_dyn(&mut |_name, _value| {
-                    $(if _name == $wire.as_bytes() {
+                for (_name, _value) in fields.entries() {
+                    $(if _name.raw() == $wire.as_bytes() {
                         $field = Some($crate::headers::field::read($wire, _value)?);
-                        return Ok(());
+                        continue;
                     })*
-                    Ok(())
-                })?;
+                }
                 Ok(Self { $($field: fields!(@or $field, $wire, $($default)?),)* })
             }
         }

@@ -39,6 +39,7 @@ impl Decimal {
 }
 
 /// The integer that Java's `Long.parseLong` reads: an optional sign and digits, nothing else.
+#[inline]
 pub(crate) fn parse(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),

@@ -64,12 +64,14 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
 }
 
 /// A part with a length of two bytes, and what follows. `None` when the length is negative or too large.
+#[inline]
 pub(super) fn take_short(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<2>()?;
     rest.split_at_checked(usize::try_from(i16::from_be_bytes(*length)).ok()?)
 }
 
 /// A part with a length of four bytes, and what follows. `None` when the length is negative or too large.
+#[inline]
 pub(super) fn take_long(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     rest.split_at_checked(usize::try_from(i32::from_be_bytes(*length)).ok()?)

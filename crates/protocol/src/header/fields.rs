@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::HeaderError;
 use super::binary::{take_long, take_short};
-use super::scan::{JsonError, Scanner, Value, unescape};
+use super::scan::{Kind, Scanner, Token};
 use crate::number;
 
 /// Fields as they lie in a frame, or in a `FieldMap`. Cheap to copy; they were checked when the header was decoded.
@@ -17,20 +17,20 @@ pub struct Fields<'a>(Source<'a>);
 enum Source<'a> {
     /// A JSON object with its braces.
     Json(&'a str),
-    /// Entries of the binary header.
+    /// Entries of the binary header whose bytes, lengths included, happen to be text: the usual case, and the quick one.
+    BinaryText(&'a str),
+    /// Entries of the binary header, each text in it UTF-8.
     Binary(&'a [u8]),
     Map(&'a FieldMap),
 }
 
-/// Takes each field's name and value.
-type Visit<'v, 'a> = dyn FnMut(&[u8], FieldValue<'a>) -> Result<(), FieldError> + 'v;
-
-/// One value, not converted.
+/// A name or a value, not converted.
 #[derive(Clone, Copy)]
 pub(crate) enum FieldValue<'a> {
+    /// As it is.
     Text(&'a str),
-    /// JSON text with escapes.
-    Escaped(&'a str),
+    /// A piece of JSON, cut out when somebody looks at it.
+    Json(&'a str, Token),
     /// UTF-8, as checked when the header was decoded.
     Bytes(&'a [u8]),
 }
@@ -39,26 +39,32 @@ impl<'a> FieldValue<'a> {
     pub(crate) fn text(self) -> Cow<'a, str> {
         match self {
             FieldValue::Text(text) => Cow::Borrowed(text),
-            FieldValue::Escaped(raw) => unescape(raw, true),
-            FieldValue::Bytes(bytes) => String::from_utf8_lossy(bytes),
+            FieldValue::Json(text, token) => token.unescaped(text),
+            FieldValue::Bytes(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => Cow::Borrowed(text),
+                Err(_) => String::from_utf8_lossy(bytes),
+            },
         }
     }
 
-    /// Runs `read` on the value's bytes without allocating where there is no escape.
-    fn with_bytes<T>(self, read: impl FnOnce(&[u8]) -> T) -> T {
+    /// The bytes as written: with JSON's escapes, which neither numbers nor booleans nor RocketMQ's names hold.
+    #[inline]
+    pub(crate) fn raw(self) -> &'a [u8] {
         match self {
-            FieldValue::Text(text) => read(text.as_bytes()),
-            FieldValue::Escaped(raw) => read(unescape(raw, true).as_bytes()),
-            FieldValue::Bytes(bytes) => read(bytes),
+            FieldValue::Text(text) => text.as_bytes(),
+            FieldValue::Json(text, token) => token.bytes(text),
+            FieldValue::Bytes(bytes) => bytes,
         }
     }
 
+    #[inline]
     pub(crate) fn integer(self) -> Option<i64> {
-        self.with_bytes(number::parse)
+        number::parse(self.raw())
     }
 
+    #[inline]
     pub(crate) fn boolean(self) -> bool {
-        self.with_bytes(parse_boolean)
+        parse_boolean(self.raw())
     }
 }
 
@@ -77,84 +83,67 @@ impl<'a> Fields<'a> {
     }
 
     /// A value that the scanner has accepted; anything but an object holds no fields.
-    pub(super) fn from_json(value: Value<'a>) -> Result<Self, JsonError> {
-        match value {
-            Value::Literal(text) if text.starts_with('{') => Ok(Self(Source::Json(text))),
-            _ => Ok(Fields::EMPTY),
+    pub(super) fn from_json(text: &'a str, value: Token) -> Self {
+        match value.text(text) {
+            object if value.kind == Kind::Literal && object.starts_with('{') => {
+                Self(Source::Json(object))
+            }
+            _ => Fields::EMPTY,
         }
     }
 
     /// Checks every length and text of binary entries.
     pub(super) fn from_binary(entries: &'a [u8]) -> Result<Self, HeaderError> {
+        let text = std::str::from_utf8(entries).ok();
         let mut rest = entries;
         while !rest.is_empty() {
             let (name, behind) =
                 take_short(rest).ok_or(HeaderError::Truncated("a field's name"))?;
             let (value, behind) =
                 take_long(behind).ok_or(HeaderError::Truncated("a field's value"))?;
-            if std::str::from_utf8(name).is_err() || std::str::from_utf8(value).is_err() {
+            let is_utf8 = match text {
+                // The whole is UTF-8; so is each piece that does not begin or end within a character.
+                Some(_) => is_whole(name) && is_whole(value),
+                None => std::str::from_utf8(name).is_ok() && std::str::from_utf8(value).is_ok(),
+            };
+            if !is_utf8 {
                 return Err(HeaderError::NotUtf8);
             }
             rest = behind;
         }
-        Ok(Self(Source::Binary(entries)))
+        Ok(Self(
+            text.map_or(Source::Binary(entries), Source::BinaryText),
+        ))
     }
 
-    /// Hands every present field to `visit`, in the order of the frame, until it fails. A later duplicate overrides.
-    pub(crate) fn visit<E>(
-        &self,
-        mut visit: impl FnMut(&[u8], FieldValue<'a>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        match self.0 {
-            Source::Json(text) => visit_json(text, visit),
-            Source::Binary(mut rest) => {
-                while let Some((name, behind)) = take_short(rest) {
-                    let Some((value, behind)) = take_long(behind) else {
-                        break;
-                    };
-                    rest = behind;
-                    // Java reads an empty text as null.
-                    if !value.is_empty() {
-                        visit(name, FieldValue::Bytes(value))?;
-                    }
-                }
-                Ok(())
+    /// Every present field, in the order of the frame. Of equal names the last one counts.
+    #[inline]
+    pub(crate) fn entries(&self) -> Entries<'a> {
+        Entries(match self.0 {
+            Source::Json(text) => {
+                let mut scanner = Scanner::new(text);
+                scanner.begin_object();
+                Walk::Json(scanner)
             }
-            Source::Map(map) => map
-                .0
-                .iter()
-                .try_for_each(|(name, value)| visit(name.as_bytes(), FieldValue::Text(value))),
-        }
-    }
-
-    /// As `visit`, without an instance of the walk for each caller.
-    pub(crate) fn visit_dyn(&self, visit: &mut Visit<'_, 'a>) -> Result<(), FieldError> {
-        self.visit(visit)
+            Source::BinaryText(text) => Walk::BinaryText { text, at: 0 },
+            Source::Binary(bytes) => Walk::Binary(bytes),
+            Source::Map(map) => Walk::Map(map.0.iter()),
+        })
     }
 
     /// Every field, numbers and booleans as text.
     pub fn iter(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> + use<'a> {
-        let mut entries = Vec::new();
-        let _: Result<(), std::convert::Infallible> = self.visit(|name, value| {
-            entries.push((
-                Cow::Owned(String::from_utf8_lossy(name).into_owned()),
-                value.text(),
-            ));
-            Ok(())
-        });
-        entries.into_iter()
+        self.entries()
+            .map(|(name, value)| (name.text(), value.text()))
     }
 
     /// The value of one field.
     pub fn get(&self, name: &str) -> Option<Cow<'a, str>> {
-        let mut found = None;
-        let _: Result<(), std::convert::Infallible> = self.visit(|candidate, value| {
-            if candidate == name.as_bytes() {
-                found = Some(value);
-            }
-            Ok(())
-        });
-        found.map(FieldValue::text)
+        let found = self
+            .entries()
+            .filter(|(candidate, _)| candidate.raw() == name.as_bytes())
+            .last();
+        found.map(|(_, value)| value.text())
     }
 
     /// The fields as a typed header.
@@ -164,48 +153,81 @@ impl<'a> Fields<'a> {
 
     /// A copy that owns its text.
     pub fn to_map(&self) -> FieldMap {
-        let mut map = FieldMap::default();
-        let _: Result<(), std::convert::Infallible> = self.visit(|name, value| {
-            map.insert(
-                String::from_utf8_lossy(name).into_owned(),
-                value.text().into_owned(),
-            );
-            Ok(())
-        });
-        map
+        self.iter()
+            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .collect()
     }
 }
 
-/// Walks an object that the header's scan has accepted, so the scanner's own errors cannot occur; they would end the walk.
-fn visit_json<'a, E>(
-    text: &'a str,
-    mut visit: impl FnMut(&[u8], FieldValue<'a>) -> Result<(), E>,
-) -> Result<(), E> {
-    enum Stop<E> {
-        Malformed,
-        Visitor(E),
-    }
-    impl<E> From<JsonError> for Stop<E> {
-        fn from(_: JsonError) -> Self {
-            Stop::Malformed
+/// Whether a piece of valid UTF-8 begins and ends at character boundaries.
+#[inline]
+fn is_whole(piece: &[u8]) -> bool {
+    const CONTINUATION: u8 = 0b10;
+    const ASCII_MAX: u8 = 0x7f;
+    match piece {
+        [] => true,
+        [only] => *only <= ASCII_MAX,
+        [first, .., last] => {
+            first >> 6 != CONTINUATION && (*last <= ASCII_MAX || std::str::from_utf8(piece).is_ok())
         }
     }
-    let result = Scanner::new(text).object(|scanner, key, key_escaped| {
-        let value = match scanner.value()? {
-            Value::Text {
-                raw,
-                escaped: false,
-            } => FieldValue::Text(raw),
-            Value::Text { raw, escaped: true } => FieldValue::Escaped(raw),
-            Value::Literal(text) => FieldValue::Text(text),
-            Value::Null => return Ok(()),
-        };
-        visit(unescape(key, key_escaped).as_bytes(), value).map_err(Stop::Visitor)
-    });
-    match result {
-        Err(Stop::Visitor(error)) => Err(error),
-        Ok(()) | Err(Stop::Malformed) => Ok(()),
+}
+
+/// A walk over fields that were checked when the header was decoded; whatever were amiss would end it.
+pub(crate) struct Entries<'a>(Walk<'a>);
+
+enum Walk<'a> {
+    Json(Scanner<'a>),
+    BinaryText { text: &'a str, at: usize },
+    Binary(&'a [u8]),
+    Map(std::slice::Iter<'a, (Cow<'static, str>, String)>),
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = (FieldValue<'a>, FieldValue<'a>);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.0 {
+            Walk::Json(scanner) => loop {
+                let key = scanner.next_key()?;
+                let value = scanner.value().ok()?;
+                if value.kind != Kind::Null {
+                    let text = scanner.whole();
+                    return Some((FieldValue::Json(text, key), FieldValue::Json(text, value)));
+                }
+            },
+            Walk::BinaryText { text, at } => loop {
+                let rest = text.as_bytes().get(*at..)?;
+                let (name, value, behind) = take_entry(rest)?;
+                let value_at = text.len() - behind.len() - value.len();
+                *at = text.len() - behind.len();
+                if !value.is_empty() {
+                    let value = text.get(value_at..*at)?;
+                    return Some((FieldValue::Bytes(name), FieldValue::Text(value)));
+                }
+            },
+            Walk::Binary(rest) => loop {
+                let (name, value, behind) = take_entry(rest)?;
+                *rest = behind;
+                if !value.is_empty() {
+                    return Some((FieldValue::Bytes(name), FieldValue::Bytes(value)));
+                }
+            },
+            Walk::Map(entries) => {
+                let (name, value) = entries.next()?;
+                Some((FieldValue::Text(name), FieldValue::Text(value)))
+            }
+        }
     }
+}
+
+/// Name, value, and what follows. (Java reads an empty value as null: no field.)
+#[inline]
+fn take_entry(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (name, behind) = take_short(bytes)?;
+    let (value, behind) = take_long(behind)?;
+    Some((name, value, behind))
 }
 
 impl std::fmt::Debug for Fields<'_> {

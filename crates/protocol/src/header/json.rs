@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::fields::Fields;
-use super::scan::{Scanner, Value, unescape};
+use super::scan::{Kind, Scanner, Token};
 use super::{Header, HeaderError, HeaderParts, WriteFields};
 use crate::frame::Codec;
 use crate::language::Language;
@@ -21,19 +21,16 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
         fields: Fields::EMPTY,
     };
     let mut scanner = Scanner::new(text);
-    scanner.object(|scanner, key, escaped| {
+    scanner.object(|scanner, key| {
         let value = scanner.value()?;
-        if escaped {
-            return Ok(());
-        }
-        match key {
-            "code" => header.code = integer(value, "code")?,
-            "version" => header.version = integer(value, "version")?,
-            "opaque" => header.opaque = integer(value, "opaque")?,
-            "flag" => header.flag = integer(value, "flag")?,
-            "language" => header.language = language(value),
-            "remark" => header.remark = remark(value),
-            "extFields" => header.fields = Fields::from_json(value)?,
+        match key.bytes(text) {
+            b"code" => header.code = integer(text, value, "code")?,
+            b"version" => header.version = integer(text, value, "version")?,
+            b"opaque" => header.opaque = integer(text, value, "opaque")?,
+            b"flag" => header.flag = integer(text, value, "flag")?,
+            b"language" => header.language = language(text, value),
+            b"remark" => header.remark = (value.kind != Kind::Null).then(|| value.unescaped(text)),
+            b"extFields" => header.fields = Fields::from_json(text, value),
             _ => {}
         }
         Ok::<(), HeaderError>(())
@@ -43,34 +40,20 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
 }
 
 /// An integer that fits, in quotes or without; `null` counts as absent.
-fn integer(value: Value<'_>, name: &'static str) -> Result<i32, HeaderError> {
-    let text = match value {
-        Value::Text {
-            raw,
-            escaped: false,
-        } => raw,
-        Value::Literal(text) => text,
-        Value::Null => return Ok(0),
-        Value::Text { .. } => return Err(HeaderError::NotAnInteger(name)),
-    };
-    let value = number::parse(text.as_bytes()).and_then(|value| i32::try_from(value).ok());
+fn integer(text: &str, value: Token, name: &'static str) -> Result<i32, HeaderError> {
+    if value.kind == Kind::Null {
+        return Ok(0);
+    }
+    let value = number::parse(value.bytes(text)).and_then(|value| i32::try_from(value).ok());
     value.ok_or(HeaderError::NotAnInteger(name))
 }
 
 /// A name, or a number from libraries that write enums as numbers.
-fn language(value: Value<'_>) -> Language {
-    match value {
-        Value::Text { raw, .. } => Language::from_name(raw),
-        Value::Literal(text) => text.parse().map_or(Language::OTHER, Language),
-        Value::Null => Language::OTHER,
-    }
-}
-
-fn remark(value: Value<'_>) -> Option<std::borrow::Cow<'_, str>> {
-    match value {
-        Value::Text { raw, escaped } => Some(unescape(raw, escaped)),
-        Value::Literal(text) => Some(text.into()),
-        Value::Null => None,
+fn language(text: &str, value: Token) -> Language {
+    match value.kind {
+        Kind::Plain => Language::from_name(value.text(text)),
+        Kind::Literal => value.text(text).parse().map_or(Language::OTHER, Language),
+        Kind::Escaped | Kind::Null => Language::OTHER,
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::field::{self, Field};
 use super::fields;
-use crate::header::{FieldError, FieldValue, Fields, ReadFields, WriteFields};
+use crate::header::{FieldError, Fields, ReadFields, WriteFields};
 
 /// Header of `SEND_MESSAGE` in its long form, which is still the main path of the C++ and Go clients. Borrows its texts.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -86,9 +86,9 @@ fn read<'a>(
     let mut header = SendMessageRequest::default();
     // One bit a field that must be there: the first eight.
     let mut missing = 0xffu32;
-    fields.visit(|field_name, value: FieldValue<'a>| {
-        let Some(letter) = letter(field_name) else {
-            return Ok(());
+    for (field_name, value) in fields.entries() {
+        let Some(letter) = letter(field_name.raw()) else {
+            continue;
         };
         match letter {
             b'a' => header.producer_group = value.text(),
@@ -105,11 +105,10 @@ fn read<'a>(
             b'l' => header.max_reconsume_times = field::read(name(11), value)?,
             b'm' => header.batch = field::read(name(12), value)?,
             b'n' => header.broker_name = Some(value.text()),
-            _ => return Ok(()),
+            _ => continue,
         }
         missing &= !(1 << (letter - b'a'));
-        Ok(())
-    })?;
+    }
     match missing {
         0 => Ok(header),
         _ => Err(FieldError::Missing(name(missing.trailing_zeros() as usize))),
