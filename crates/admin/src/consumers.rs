@@ -64,7 +64,10 @@ impl Admin {
         let Some(addr) = route.broker_datas.iter().find_map(select_addr) else {
             return Ok(GroupList::default());
         };
-        let header = QueryTopicConsumeByWhoRequest { topic: topic.to_owned(), ..Default::default() };
+        let header = QueryTopicConsumeByWhoRequest {
+            topic: topic.to_owned(),
+            ..Default::default()
+        };
         let request = Command::request(RequestCode::QUERY_TOPIC_CONSUME_BY_WHO, &header);
         let answer = self.ask_ok(addr, request).await?;
         body_of(addr, &answer)
@@ -73,9 +76,15 @@ impl Admin {
     /// The connected members of a group.
     pub async fn consumer_connection(&self, group: &str) -> Result<ConsumerConnection, Error> {
         let route = self.route(&protocol::topic::retry_topic(group)).await?;
-        let addr = route.broker_datas.iter().find_map(select_addr).unwrap_or_default();
-        let header =
-            GetConsumerConnectionListRequest { consumer_group: group.to_owned(), ..Default::default() };
+        let addr = route
+            .broker_datas
+            .iter()
+            .find_map(select_addr)
+            .unwrap_or_default();
+        let header = GetConsumerConnectionListRequest {
+            consumer_group: group.to_owned(),
+            ..Default::default()
+        };
         let request = Command::request(RequestCode::GET_CONSUMER_CONNECTION_LIST, &header);
         let answer = self.ask_ok(addr, request).await?;
         body_of(addr, &answer)
@@ -99,7 +108,11 @@ impl Admin {
     }
 
     /// How far a group came in all the queues of its topics.
-    pub async fn consume_stats(&self, group: &str, topic: Option<&str>) -> Result<ConsumeStats, Error> {
+    pub async fn consume_stats(
+        &self,
+        group: &str,
+        topic: Option<&str>,
+    ) -> Result<ConsumeStats, Error> {
         let route = self.route(&protocol::topic::retry_topic(group)).await?;
         let mut all = ConsumeStats::default();
         for addr in route.broker_datas.iter().filter_map(select_addr) {
@@ -119,7 +132,11 @@ impl Admin {
                 Ok(state) => (state, None),
                 Err(error) => (unknown_by(&error), Some(describe(&error))),
             };
-            tracks.push(Track { consumer_group: group, track_type, exception_desc });
+            tracks.push(Track {
+                consumer_group: group,
+                track_type,
+                exception_desc,
+            });
         }
         Ok(tracks)
     }
@@ -137,12 +154,19 @@ impl Admin {
         if !self.is_consumed(message, group).await? {
             return Ok(TrackState::NotConsumeYet);
         }
-        let filtered = connection.subscription_table.get(&message.topic).is_some_and(|subscription| {
-            let tags = &subscription.tags_set;
-            let tag = message.tags().unwrap_or_default();
-            !(tags.is_empty() || tags.iter().any(|wanted| wanted == "*" || wanted == tag))
-        });
-        Ok(if filtered { TrackState::ConsumedButFiltered } else { TrackState::Consumed })
+        let filtered = connection
+            .subscription_table
+            .get(&message.topic)
+            .is_some_and(|subscription| {
+                let tags = &subscription.tags_set;
+                let tag = message.tags().unwrap_or_default();
+                !(tags.is_empty() || tags.iter().any(|wanted| wanted == "*" || wanted == tag))
+            });
+        Ok(if filtered {
+            TrackState::ConsumedButFiltered
+        } else {
+            TrackState::Consumed
+        })
     }
 
     async fn is_consumed(&self, message: &StoredMessage, group: &str) -> Result<bool, Error> {
@@ -164,7 +188,9 @@ impl Admin {
 
 fn unknown_by(error: &Error) -> TrackState {
     match error {
-        Error::Refused { code, .. } if *code == ResponseCode::CONSUMER_NOT_ONLINE => TrackState::NotOnline,
+        Error::Refused { code, .. } if *code == ResponseCode::CONSUMER_NOT_ONLINE => {
+            TrackState::NotOnline
+        }
         _ => TrackState::Unknown,
     }
 }

@@ -24,7 +24,8 @@ use remoting::Client;
 pub use consumers::{Track, TrackState};
 pub use error::Error;
 pub use message::StoredMessage;
-pub use messages::{KeySearch, NewMessage, Pulled, PullStatus, SendStatus, Sent};
+pub use messages::{KeySearch, NewMessage, PullStatus, Pulled, SendStatus, Sent};
+pub use topics::filter_name;
 
 /// How long an operation waits for each answer, unless told otherwise. Source: Java 5.3.3: `DefaultMQAdminExt.timeoutMillis`.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,9 +43,16 @@ impl Admin {
     /// Works through `client` on the cluster that the first reachable one of `nameservers` knows.
     pub fn new(client: Client, nameservers: Vec<String>) -> Admin {
         // No address is asked for: the nanoseconds of the start stand in for it, to tell machines apart.
-        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+        let nanos = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.subsec_nanos());
         let ids = UniqueIds::new(Ipv4Addr::LOCALHOST.into(), std::process::id(), nanos as i32);
-        Admin { client, nameservers, timeout: DEFAULT_TIMEOUT, unique_ids: Arc::new(ids) }
+        Admin {
+            client,
+            nameservers,
+            timeout: DEFAULT_TIMEOUT,
+            unique_ids: Arc::new(ids),
+        }
     }
 
     /// With another limit for each answer.
@@ -59,7 +67,10 @@ impl Admin {
         self.client
             .call(addr, request, self.timeout)
             .await
-            .map_err(|source| Error::Call { addr: addr.to_owned(), source })
+            .map_err(|source| Error::Call {
+                addr: addr.to_owned(),
+                source,
+            })
     }
 
     /// Asks one server and takes nothing but success.
@@ -83,12 +94,17 @@ fn succeeded(addr: &str, answer: Command) -> Result<Command, Error> {
 fn header_of<H: for<'a> ReadFields<'a>>(addr: &str, answer: &Command) -> Result<H, Error> {
     answer
         .header()
-        .map_err(|error: FieldError| Error::BadAnswer { addr: addr.to_owned(), reason: error.to_string() })
+        .map_err(|error: FieldError| Error::BadAnswer {
+            addr: addr.to_owned(),
+            reason: error.to_string(),
+        })
 }
 
 fn body_of<T: serde::de::DeserializeOwned>(addr: &str, answer: &Command) -> Result<T, Error> {
-    protocol::json::decode(&answer.body)
-        .map_err(|error| Error::BadAnswer { addr: addr.to_owned(), reason: error.to_string() })
+    protocol::json::decode(&answer.body).map_err(|error| Error::BadAnswer {
+        addr: addr.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 /// Whom to ask about a broker group: its master, or the slave with the lowest id.

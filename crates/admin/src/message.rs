@@ -57,7 +57,10 @@ pub struct StoredMessage {
 impl StoredMessage {
     /// The value of a property.
     pub fn property(&self, name: &str) -> Option<&str> {
-        self.properties.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.properties
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The tag, by which consumers filter.

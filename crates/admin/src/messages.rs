@@ -8,9 +8,10 @@ use protocol::body::{BrokerData, MessageQueue, TopicRouteData};
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
 use protocol::headers::{
-    GetMaxOffsetRequest, GetMaxOffsetResponse, GetMinOffsetRequest, GetMinOffsetResponse, PullMessageRequest,
-    PullMessageResponse, QueryMessageRequest, SearchOffsetRequest, SearchOffsetResponse, SendMessageRequest, SendMessageRequestV2,
-    SendMessageResponse, ViewMessageRequest,
+    GetMaxOffsetRequest, GetMaxOffsetResponse, GetMinOffsetRequest, GetMinOffsetResponse,
+    PullMessageRequest, PullMessageResponse, QueryMessageRequest, SearchOffsetRequest,
+    SearchOffsetResponse, SendMessageRequest, SendMessageRequestV2, SendMessageResponse,
+    ViewMessageRequest,
 };
 use protocol::message_id;
 use protocol::properties::{self, Properties};
@@ -163,7 +164,10 @@ impl Admin {
             });
         };
         let queue_id = message.queue_id.unwrap_or_else(|| {
-            let queues = route.queue_datas.iter().find(|queues| queues.broker_name == broker.broker_name);
+            let queues = route
+                .queue_datas
+                .iter()
+                .find(|queues| queues.broker_name == broker.broker_name);
             let count = queues.map_or(1, |queues| queues.write_queue_nums).max(1);
             // The time is as good as a random number to spread single messages over queues.
             (now_ms % i64::from(count)) as i32
@@ -191,7 +195,8 @@ impl Admin {
             broker_name: Some(Cow::Borrowed(&broker.broker_name)),
             ..Default::default()
         });
-        let request = Command::request(RequestCode::SEND_MESSAGE_V2, &header).with_body(message.body);
+        let request =
+            Command::request(RequestCode::SEND_MESSAGE_V2, &header).with_body(message.body);
         let answer = self.ask(addr, request).await?;
         let send_status = match answer.response_code() {
             ResponseCode::SUCCESS => SendStatus::SendOk,
@@ -200,7 +205,11 @@ impl Admin {
             ResponseCode::SLAVE_NOT_AVAILABLE => SendStatus::SlaveNotAvailable,
             code => {
                 let remark = answer.remark.unwrap_or_default();
-                return Err(Error::Refused { addr: addr.clone(), code, remark });
+                return Err(Error::Refused {
+                    addr: addr.clone(),
+                    code,
+                    remark,
+                });
             }
         };
         let stored: SendMessageResponse = header_of(addr, &answer)?;
@@ -218,8 +227,15 @@ impl Admin {
     /// where the broker permits that.
     async fn publish_route(&self, topic: &str) -> Result<TopicRouteData, Error> {
         match self.route(topic).await {
-            Err(error @ Error::Refused { code: ResponseCode::TOPIC_NOT_EXIST, .. }) => {
-                let Ok(mut route) = self.route(topic::AUTO_CREATE).await else { return Err(error) };
+            Err(
+                error @ Error::Refused {
+                    code: ResponseCode::TOPIC_NOT_EXIST,
+                    ..
+                },
+            ) => {
+                let Ok(mut route) = self.route(topic::AUTO_CREATE).await else {
+                    return Err(error);
+                };
                 for queues in &mut route.queue_datas {
                     queues.write_queue_nums = queues.write_queue_nums.min(AUTO_CREATE_QUEUES);
                 }
@@ -270,7 +286,9 @@ impl Admin {
             queue_id: queue.queue_id,
             ..Default::default()
         };
-        let answer = self.ask_ok(addr, Command::request(RequestCode::GET_MIN_OFFSET, &header)).await?;
+        let answer = self
+            .ask_ok(addr, Command::request(RequestCode::GET_MIN_OFFSET, &header))
+            .await?;
         Ok(header_of::<GetMinOffsetResponse>(addr, &answer)?.offset)
     }
 
@@ -281,12 +299,19 @@ impl Admin {
             queue_id: queue.queue_id,
             ..Default::default()
         };
-        let answer = self.ask_ok(addr, Command::request(RequestCode::GET_MAX_OFFSET, &header)).await?;
+        let answer = self
+            .ask_ok(addr, Command::request(RequestCode::GET_MAX_OFFSET, &header))
+            .await?;
         Ok(header_of::<GetMaxOffsetResponse>(addr, &answer)?.offset)
     }
 
     /// The offset of the first message stored at or after a time.
-    pub async fn search_offset(&self, addr: &str, queue: &MessageQueue, timestamp_ms: i64) -> Result<i64, Error> {
+    pub async fn search_offset(
+        &self,
+        addr: &str,
+        queue: &MessageQueue,
+        timestamp_ms: i64,
+    ) -> Result<i64, Error> {
         let header = SearchOffsetRequest {
             topic: queue.topic.clone(),
             queue_id: queue.queue_id,
@@ -328,7 +353,11 @@ impl Admin {
             ResponseCode::PULL_OFFSET_MOVED => PullStatus::OffsetIllegal,
             code => {
                 let remark = answer.remark.unwrap_or_default();
-                return Err(Error::Refused { addr: addr.to_owned(), code, remark });
+                return Err(Error::Refused {
+                    addr: addr.to_owned(),
+                    code,
+                    remark,
+                });
             }
         };
         let read: PullMessageResponse = header_of(addr, &answer)?;
@@ -352,19 +381,30 @@ impl Admin {
     pub async fn view(&self, topic: &str, id: &str) -> Result<StoredMessage, Error> {
         let (addr, offset) = parse_offset_id(id)?;
         let addr = addr.to_string();
-        let header = ViewMessageRequest { topic: Some(topic.to_owned()), offset };
+        let header = ViewMessageRequest {
+            topic: Some(topic.to_owned()),
+            offset,
+        };
         let request = Command::request(RequestCode::VIEW_MESSAGE_BY_ID, &header);
         let answer = self.ask_ok(&addr, request).await?;
         messages_of(&addr, answer)?.pop().ok_or(Error::NoMessage)
     }
 
     /// The message with this id of either kind: a place, or the unique id that its producer gave it.
-    pub async fn message(&self, topic: &str, id: &str, cluster: Option<&str>) -> Result<StoredMessage, Error> {
+    pub async fn message(
+        &self,
+        topic: &str,
+        id: &str,
+        cluster: Option<&str>,
+    ) -> Result<StoredMessage, Error> {
         let viewed = self.view(topic, id).await;
         // An id that looks like a place, but where nothing is, may still be a unique id: both are hexadecimal.
         let Err(error) = viewed else { return viewed };
         let begin_ms = now_ms() - UNIQUE_ID_SEARCH_MS;
-        match self.messages_by_unique_id(topic, id, cluster, begin_ms).await {
+        match self
+            .messages_by_unique_id(topic, id, cluster, begin_ms)
+            .await
+        {
             Ok(mut found) => Ok(found.swap_remove(0)),
             Err(Error::NoMessage) if !matches!(error, Error::BadMessageId { .. }) => Err(error),
             Err(other) => Err(other),
@@ -379,7 +419,9 @@ impl Admin {
         let found = self.search(search, false).await?;
         let matches = |message: &StoredMessage| {
             message.topic == search.topic
-                && message.keys().is_some_and(|keys| keys.split(' ').any(|key| key == search.key))
+                && message
+                    .keys()
+                    .is_some_and(|keys| keys.split(' ').any(|key| key == search.key))
         };
         some(found.into_iter().filter(matches).collect())
     }
@@ -420,11 +462,18 @@ impl Admin {
             ..Default::default()
         };
         let mut request = Command::request(RequestCode::QUERY_MESSAGE, &header);
-        request.fields.insert("_UNIQUE_KEY_QUERY", unique.to_string());
+        request
+            .fields
+            .insert("_UNIQUE_KEY_QUERY", unique.to_string());
         let brokers = route
             .broker_datas
             .iter()
-            .filter(|broker| search.cluster.as_ref().is_none_or(|cluster| broker.cluster == *cluster))
+            .filter(|broker| {
+                search
+                    .cluster
+                    .as_ref()
+                    .is_none_or(|cluster| broker.cluster == *cluster)
+            })
             .filter_map(select_addr);
         let mut found = Vec::new();
         let mut asked = false;
@@ -436,7 +485,11 @@ impl Admin {
                 ResponseCode::QUERY_NOT_FOUND => {}
                 code => {
                     let remark = answer.remark.unwrap_or_default();
-                    return Err(Error::Refused { addr: addr.to_owned(), code, remark });
+                    return Err(Error::Refused {
+                        addr: addr.to_owned(),
+                        code,
+                        remark,
+                    });
                 }
             }
         }
@@ -447,17 +500,26 @@ impl Admin {
             Some(cluster) => format!("belongs to cluster {cluster}"),
             None => "is alive".to_owned(),
         };
-        Err(Error::NoBroker { topic: search.topic.clone(), missing })
+        Err(Error::NoBroker {
+            topic: search.topic.clone(),
+            missing,
+        })
     }
 }
 
 fn some(found: Vec<StoredMessage>) -> Result<Vec<StoredMessage>, Error> {
-    if found.is_empty() { Err(Error::NoMessage) } else { Ok(found) }
+    if found.is_empty() {
+        Err(Error::NoMessage)
+    } else {
+        Ok(found)
+    }
 }
 
 fn messages_of(addr: &str, answer: Command) -> Result<Vec<StoredMessage>, Error> {
-    decode_all(answer.body)
-        .map_err(|error| Error::BadAnswer { addr: addr.to_owned(), reason: error.to_string() })
+    decode_all(answer.body).map_err(|error| Error::BadAnswer {
+        addr: addr.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 fn parse_offset_id(id: &str) -> Result<(SocketAddr, i64), Error> {
@@ -477,7 +539,12 @@ fn writable_broker<'a>(topic: &str, route: &'a TopicRouteData) -> Result<&'a Bro
     names.sort_unstable();
     names
         .into_iter()
-        .filter_map(|name| route.broker_datas.iter().find(|broker| broker.broker_name == name))
+        .filter_map(|name| {
+            route
+                .broker_datas
+                .iter()
+                .find(|broker| broker.broker_name == name)
+        })
         .find(|broker| broker.broker_addrs.contains_key(&0))
         .ok_or_else(|| Error::NoBroker {
             topic: topic.to_owned(),
@@ -485,12 +552,24 @@ fn writable_broker<'a>(topic: &str, route: &'a TopicRouteData) -> Result<&'a Bro
         })
 }
 
-fn named_broker<'a>(topic: &str, name: &str, route: &'a TopicRouteData) -> Result<&'a BrokerData, Error> {
-    let found = route.broker_datas.iter().find(|broker| broker.broker_name == name);
-    found.ok_or_else(|| Error::NoBroker { topic: topic.to_owned(), missing: format!("is named {name}") })
+fn named_broker<'a>(
+    topic: &str,
+    name: &str,
+    route: &'a TopicRouteData,
+) -> Result<&'a BrokerData, Error> {
+    let found = route
+        .broker_datas
+        .iter()
+        .find(|broker| broker.broker_name == name);
+    found.ok_or_else(|| Error::NoBroker {
+        topic: topic.to_owned(),
+        missing: format!("is named {name}"),
+    })
 }
 
 fn now_ms() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }

@@ -4,8 +4,8 @@ use protocol::body::{ClusterInfo, KvTable, TopicList, TopicRouteData};
 use protocol::code::RequestCode;
 use protocol::command::Command;
 use protocol::headers::{
-    DeleteKVConfigRequest, DeleteTopicFromNamesrvRequest, GetRouteInfoRequest, GetTopicsByClusterRequest,
-    PutKVConfigRequest,
+    DeleteKVConfigRequest, DeleteTopicFromNamesrvRequest, GetRouteInfoRequest,
+    GetTopicsByClusterRequest, PutKVConfigRequest,
 };
 
 use crate::{Admin, Error, body_of, succeeded};
@@ -16,8 +16,9 @@ pub(crate) const ORDER_TOPIC_CONFIG: &str = "ORDER_TOPIC_CONFIG";
 impl Admin {
     /// All brokers by name, and the clusters they form.
     pub async fn cluster_info(&self) -> Result<ClusterInfo, Error> {
-        let (addr, answer) =
-            self.ask_nameserver(Command::request(RequestCode::GET_BROKER_CLUSTER_INFO, &())).await?;
+        let (addr, answer) = self
+            .ask_nameserver(Command::request(RequestCode::GET_BROKER_CLUSTER_INFO, &()))
+            .await?;
         body_of(&addr, &answer)
     }
 
@@ -42,7 +43,9 @@ impl Admin {
 
     /// The topics of one cluster.
     pub async fn topics_of_cluster(&self, cluster: &str) -> Result<TopicList, Error> {
-        let header = GetTopicsByClusterRequest { cluster: cluster.to_owned() };
+        let header = GetTopicsByClusterRequest {
+            cluster: cluster.to_owned(),
+        };
         let request = Command::request(RequestCode::GET_TOPICS_BY_CLUSTER, &header);
         let (addr, answer) = self.ask_nameserver(request).await?;
         body_of(&addr, &answer)
@@ -56,7 +59,10 @@ impl Admin {
         let info = self.cluster_info().await?;
         let Some(names) = info.cluster_addr_table.get(cluster) else {
             let known = info.cluster_addr_table.into_keys().collect();
-            return Err(Error::UnknownCluster { cluster: cluster.to_owned(), known });
+            return Err(Error::UnknownCluster {
+                cluster: cluster.to_owned(),
+                known,
+            });
         };
         let mut masters: Vec<(String, String)> = names
             .iter()
@@ -76,36 +82,53 @@ impl Admin {
             key: key.to_owned(),
             value: value.to_owned(),
         };
-        self.tell_nameservers(&Command::request(RequestCode::PUT_KV_CONFIG, &header)).await
+        self.tell_nameservers(&Command::request(RequestCode::PUT_KV_CONFIG, &header))
+            .await
     }
 
     /// Removes a value of the key–value configuration from every name server.
     pub async fn delete_kv(&self, namespace: &str, key: &str) -> Result<(), Error> {
-        let header = DeleteKVConfigRequest { namespace: namespace.to_owned(), key: key.to_owned() };
-        self.tell_nameservers(&Command::request(RequestCode::DELETE_KV_CONFIG, &header)).await
+        let header = DeleteKVConfigRequest {
+            namespace: namespace.to_owned(),
+            key: key.to_owned(),
+        };
+        self.tell_nameservers(&Command::request(RequestCode::DELETE_KV_CONFIG, &header))
+            .await
     }
 
     /// Makes every name server forget a topic, on one cluster's brokers or on all.
-    pub async fn delete_topic_in_nameservers(&self, topic: &str, cluster: Option<&str>) -> Result<(), Error> {
+    pub async fn delete_topic_in_nameservers(
+        &self,
+        topic: &str,
+        cluster: Option<&str>,
+    ) -> Result<(), Error> {
         let header = DeleteTopicFromNamesrvRequest {
             topic: topic.to_owned(),
             cluster_name: cluster.map(str::to_owned),
             ..Default::default()
         };
-        self.tell_nameservers(&Command::request(RequestCode::DELETE_TOPIC_IN_NAMESRV, &header)).await
+        self.tell_nameservers(&Command::request(
+            RequestCode::DELETE_TOPIC_IN_NAMESRV,
+            &header,
+        ))
+        .await
     }
 
     /// All values of one namespace of the key–value configuration.
     pub async fn kv_namespace(&self, namespace: &str) -> Result<KvTable, Error> {
-        let header =
-            protocol::headers::GetKVListByNamespaceRequest { namespace: namespace.to_owned() };
+        let header = protocol::headers::GetKVListByNamespaceRequest {
+            namespace: namespace.to_owned(),
+        };
         let request = Command::request(RequestCode::GET_KVLIST_BY_NAMESPACE, &header);
         let (addr, answer) = self.ask_nameserver(request).await?;
         body_of(&addr, &answer)
     }
 
     /// Asks the first name server that answers.
-    pub(crate) async fn ask_nameserver(&self, request: Command) -> Result<(String, Command), Error> {
+    pub(crate) async fn ask_nameserver(
+        &self,
+        request: Command,
+    ) -> Result<(String, Command), Error> {
         let mut tried = Vec::new();
         for addr in &self.nameservers {
             match self.ask(addr, request.clone()).await {

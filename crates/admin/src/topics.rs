@@ -31,14 +31,24 @@ impl Admin {
 
     /// Deletes a topic on one broker.
     pub async fn delete_topic_in_broker(&self, broker: &str, topic: &str) -> Result<(), Error> {
-        let header = DeleteTopicRequest { topic: topic.to_owned(), ..Default::default() };
+        let header = DeleteTopicRequest {
+            topic: topic.to_owned(),
+            ..Default::default()
+        };
         let request = Command::request(RequestCode::DELETE_TOPIC_IN_BROKER, &header);
         self.ask_ok(broker, request).await.map(drop)
     }
 
     /// The smallest and largest offsets of a topic's queues on one broker.
-    pub async fn topic_stats_of(&self, broker: &str, topic: &str) -> Result<TopicStatsTable, Error> {
-        let header = GetTopicStatsInfoRequest { topic: topic.to_owned(), ..Default::default() };
+    pub async fn topic_stats_of(
+        &self,
+        broker: &str,
+        topic: &str,
+    ) -> Result<TopicStatsTable, Error> {
+        let header = GetTopicStatsInfoRequest {
+            topic: topic.to_owned(),
+            ..Default::default()
+        };
         let request = Command::request(RequestCode::GET_TOPIC_STATS_INFO, &header);
         let answer = self.ask_ok(broker, request).await?;
         body_of(broker, &answer)
@@ -46,7 +56,11 @@ impl Admin {
 
     /// The smallest and largest offsets of a topic's queues on all its brokers. `route_of` names another topic whose
     /// route says which brokers those are.
-    pub async fn topic_stats(&self, topic: &str, route_of: Option<&str>) -> Result<TopicStatsTable, Error> {
+    pub async fn topic_stats(
+        &self,
+        topic: &str,
+        route_of: Option<&str>,
+    ) -> Result<TopicStatsTable, Error> {
         let route = self.route(route_of.unwrap_or(topic)).await?;
         let mut all = TopicStatsTable::default();
         for broker in &route.broker_datas {
@@ -79,16 +93,20 @@ impl Admin {
         }
         brokers.extend(order_entries(value));
         let value: Vec<String> = brokers.into_values().collect();
-        self.put_kv(ORDER_TOPIC_CONFIG, topic, &value.join(";")).await
+        self.put_kv(ORDER_TOPIC_CONFIG, topic, &value.join(";"))
+            .await
     }
 }
 
 /// `broker-a:4;broker-b:4` as broker name → entry.
 fn order_entries(value: &str) -> impl Iterator<Item = (String, String)> + '_ {
-    value.split(';').filter(|entry| !entry.is_empty()).map(|entry| {
-        let name = entry.split(':').next().unwrap_or(entry);
-        (name.to_owned(), entry.to_owned())
-    })
+    value
+        .split(';')
+        .filter(|entry| !entry.is_empty())
+        .map(|entry| {
+            let name = entry.split(':').next().unwrap_or(entry);
+            (name.to_owned(), entry.to_owned())
+        })
 }
 
 /// `+key=value,-key`: how the request carries attributes. The keys of the configuration bear their sign.
@@ -99,13 +117,19 @@ fn attributes_text(config: &TopicConfig) -> Option<String> {
     let changes: Vec<String> = config
         .attributes
         .iter()
-        .map(|(key, value)| if value.is_empty() { key.clone() } else { format!("{key}={value}") })
+        .map(|(key, value)| {
+            if value.is_empty() {
+                key.clone()
+            } else {
+                format!("{key}={value}")
+            }
+        })
         .collect();
     Some(changes.join(","))
 }
 
 /// The constant of Java's enum.
-fn filter_name(filter: TopicFilterType) -> &'static str {
+pub fn filter_name(filter: TopicFilterType) -> &'static str {
     match filter {
         TopicFilterType::SingleTag => "SINGLE_TAG",
         TopicFilterType::MultiTag => "MULTI_TAG",

@@ -37,7 +37,9 @@ pub(crate) async fn list(args: &ClusterList, session: Session) -> Result<(), Fai
         let Some(seconds) = args.interval else {
             return match silent {
                 0 => Ok(()),
-                count => Err(Failure::Other(format!("{count} of the brokers did not answer"))),
+                count => Err(Failure::Other(format!(
+                    "{count} of the brokers did not answer"
+                ))),
             };
         };
         tokio::time::sleep(Duration::from_secs(seconds.max(1))).await;
@@ -80,15 +82,21 @@ fn rows_of(info: &ClusterInfo, only: Option<&str>) -> Result<Vec<Row>, Failure> 
         && !info.cluster_addr_table.contains_key(cluster)
     {
         let known = info.cluster_addr_table.keys().cloned().collect();
-        return Err(admin::Error::UnknownCluster { cluster: cluster.to_owned(), known }.into());
+        return Err(admin::Error::UnknownCluster {
+            cluster: cluster.to_owned(),
+            known,
+        }
+        .into());
     }
     let mut rows = Vec::new();
     for (cluster, names) in &info.cluster_addr_table {
         if only.is_some_and(|only| only != cluster) {
             continue;
         }
-        let mut brokers: Vec<_> =
-            names.iter().filter_map(|name| info.broker_addr_table.get(name)).collect();
+        let mut brokers: Vec<_> = names
+            .iter()
+            .filter_map(|name| info.broker_addr_table.get(name))
+            .collect();
         brokers.sort_by(|a, b| a.broker_name.cmp(&b.broker_name));
         for broker in brokers {
             rows.extend(broker.broker_addrs.iter().map(|(id, addr)| Row {
@@ -106,17 +114,23 @@ fn rows_of(info: &ClusterInfo, only: Option<&str>) -> Result<Vec<Row>, Failure> 
 impl Row {
     /// A statistic as Java prints it: `null` when the broker did not send it, nothing when it did not answer.
     fn text(&self, name: &str) -> &str {
-        self.stats.as_ref().map_or("", |stats| stats.get(name).map_or("null", String::as_str))
+        self.stats
+            .as_ref()
+            .map_or("", |stats| stats.get(name).map_or("null", String::as_str))
     }
 
     fn text_or<'a>(&'a self, name: &str, other: &'a str) -> &'a str {
-        self.stats.as_ref().map_or("", |stats| stats.get(name).map_or(other, String::as_str))
+        self.stats
+            .as_ref()
+            .map_or("", |stats| stats.get(name).map_or(other, String::as_str))
     }
 
     /// The first of the numbers in a statistic, as in `12.5 10.1 9.8`.
     fn number(&self, name: &str) -> f64 {
         let stats = self.stats.as_ref();
-        let value = stats.and_then(|stats| stats.get(name)).and_then(|text| text.split(' ').next());
+        let value = stats
+            .and_then(|stats| stats.get(name))
+            .and_then(|text| text.split(' ').next());
         value.and_then(|text| text.parse().ok()).unwrap_or(0.0)
     }
 
@@ -133,7 +147,12 @@ impl Row {
 fn totals(rows: &[Row]) -> String {
     let mut text = format!(
         "{:<16}  {:<32} {:>14} {:>14} {:>14} {:>14}\n",
-        "#Cluster Name", "#Broker Name", "#InTotalYest", "#OutTotalYest", "#InTotalToday", "#OutTotalToday"
+        "#Cluster Name",
+        "#Broker Name",
+        "#InTotalYest",
+        "#OutTotalYest",
+        "#InTotalToday",
+        "#OutTotalToday"
     );
     for row in rows {
         let _ = writeln!(
@@ -166,7 +185,10 @@ fn overview(rows: &[Row]) -> String {
         "#SPACE",
         "#ACTIVATED"
     );
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as f64;
+    let now_ms = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis() as f64;
     for row in rows {
         let incoming = format!(
             "{:9.2}({},{}ms)",
@@ -191,7 +213,11 @@ fn overview(rows: &[Row]) -> String {
             row.number("timerDequeueTps"),
         );
         let earliest_ms = row.number("earliestMessageTimeStamp");
-        let hours = if earliest_ms == 0.0 { 0.0 } else { (now_ms - earliest_ms) / 3_600_000.0 };
+        let hours = if earliest_ms == 0.0 {
+            0.0
+        } else {
+            (now_ms - earliest_ms) / 3_600_000.0
+        };
         let active = row.text("brokerActive").eq_ignore_ascii_case("true");
         let _ = writeln!(
             text,

@@ -51,7 +51,8 @@ pub(crate) async fn consume(args: &ConsumeMessage, session: Session) -> Result<(
     if let (Some(begin_ms), Some(end_ms)) = (args.begin_ms, args.end_ms)
         && begin_ms > end_ms
     {
-        let reason = "please make sure that the beginTimestamp is less than or equal to the endTimestamp";
+        let reason =
+            "please make sure that the beginTimestamp is less than or equal to the endTimestamp";
         return Err(Failure::Usage(reason.to_owned()));
     }
     let Session { admin, out } = session;
@@ -64,14 +65,26 @@ pub(crate) async fn consume(args: &ConsumeMessage, session: Session) -> Result<(
         }],
         (broker, _) => {
             let mut queues = admin.readable_queues(topic).await?;
-            queues.retain(|queue| broker.as_deref().is_none_or(|name| name.trim() == queue.broker_name));
+            queues.retain(|queue| {
+                broker
+                    .as_deref()
+                    .is_none_or(|name| name.trim() == queue.broker_name)
+            });
             queues
         }
     };
     if queues.is_empty() {
-        return Err(Failure::Other(format!("topic {topic} has no queue that can be read there")));
+        return Err(Failure::Other(format!(
+            "topic {topic} has no queue that can be read there"
+        )));
     }
-    let mut reader = Reader { admin: &admin, out: &out, args, left: args.count, printed: 0 };
+    let mut reader = Reader {
+        admin: &admin,
+        out: &out,
+        args,
+        left: args.count,
+        printed: 0,
+    };
     if out.is_json() {
         out.text("[")?;
     }
@@ -97,7 +110,10 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     async fn read(&mut self, queue: &MessageQueue) -> Result<(), Failure> {
-        let addr = self.admin.broker_addr(&queue.topic, &queue.broker_name).await?;
+        let addr = self
+            .admin
+            .broker_addr(&queue.topic, &queue.broker_name)
+            .await?;
         let mut begin = match self.args.begin_ms {
             Some(begin_ms) => self.admin.search_offset(&addr, queue, begin_ms).await?,
             None => self.admin.min_offset(&addr, queue).await?,
@@ -108,7 +124,10 @@ impl Reader<'_> {
         };
         if let Some(offset) = self.args.offset {
             if offset > end {
-                return self.say(&format!("{} no matched msg, offset={offset}\n", describe(queue)));
+                return self.say(&format!(
+                    "{} no matched msg, offset={offset}\n",
+                    describe(queue)
+                ));
             }
             begin = begin.max(offset);
         }
@@ -136,14 +155,22 @@ impl Reader<'_> {
         let mut offset = begin;
         while offset < stop || (offset == stop && !cut) {
             let wanted = (stop - offset).clamp(1, PULL_MESSAGES_MAX) as i32;
-            let pulled = self.admin.pull(addr, &self.args.group, queue, offset, wanted).await?;
+            let pulled = self
+                .admin
+                .pull(addr, &self.args.group, queue, offset, wanted)
+                .await?;
             offset = pulled.next_offset;
             match pulled.status {
                 PullStatus::Found => {
                     self.say("Consume ok\n")?;
                     for mut message in pulled.messages {
-                        for (name, value) in [("MIN_OFFSET", pulled.min_offset), ("MAX_OFFSET", pulled.max_offset)] {
-                            message.properties.push((name.to_owned(), value.to_string()));
+                        for (name, value) in [
+                            ("MIN_OFFSET", pulled.min_offset),
+                            ("MAX_OFFSET", pulled.max_offset),
+                        ] {
+                            message
+                                .properties
+                                .push((name.to_owned(), value.to_string()));
                         }
                         self.print(queue, &message)?;
                         self.left -= 1;
@@ -151,11 +178,17 @@ impl Reader<'_> {
                 }
                 PullStatus::NoMatchedMsg => {
                     let name = pulled.status.name();
-                    self.say(&format!("{} no matched msg. status={name}, offset={offset}\n", describe(queue)))?;
+                    self.say(&format!(
+                        "{} no matched msg. status={name}, offset={offset}\n",
+                        describe(queue)
+                    ))?;
                 }
                 PullStatus::NoNewMsg | PullStatus::OffsetIllegal => {
                     let name = pulled.status.name();
-                    self.say(&format!("{} print msg finished. status={name}, offset={offset}\n", describe(queue)))?;
+                    self.say(&format!(
+                        "{} print msg finished. status={name}, offset={offset}\n",
+                        describe(queue)
+                    ))?;
                     break;
                 }
             }
@@ -178,7 +211,11 @@ impl Reader<'_> {
             self.out.text(&format!("{comma}\n{text}"))?;
         } else {
             let body = String::from_utf8_lossy(&message.body);
-            let text = format!("MSGID: {} {} BODY: {body}\n", message.msg_id, java_text(queue, message));
+            let text = format!(
+                "MSGID: {} {} BODY: {body}\n",
+                message.msg_id,
+                java_text(queue, message)
+            );
             self.out.text(&text)?;
         }
         self.printed += 1;
@@ -188,18 +225,30 @@ impl Reader<'_> {
 
 /// The text of Java's `MessageQueue.toString`.
 fn describe(queue: &MessageQueue) -> String {
-    let MessageQueue { topic, broker_name, queue_id } = queue;
+    let MessageQueue {
+        topic,
+        broker_name,
+        queue_id,
+    } = queue;
     format!("MessageQueue [topic={topic}, brokerName={broker_name}, queueId={queue_id}]")
 }
 
 /// The text of Java's `MessageExt.toString`.
 fn java_text(queue: &MessageQueue, message: &StoredMessage) -> String {
-    let properties =
-        message.properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let properties = message
+        .properties
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
     // Java prints bytes with their sign.
-    let body: Vec<String> = message.body.iter().map(|&byte| (byte as i8).to_string()).collect();
+    let body: Vec<String> = message
+        .body
+        .iter()
+        .map(|&byte| (byte as i8).to_string())
+        .collect();
     let transaction = match message.property("TRAN_MSG") {
-        Some(flag) if flag.eq_ignore_ascii_case("true") => message.property("UNIQ_KEY").unwrap_or("null"),
+        Some(flag) if flag.eq_ignore_ascii_case("true") => {
+            message.property("UNIQ_KEY").unwrap_or("null")
+        }
         _ => "null",
     };
     format!(
@@ -233,7 +282,11 @@ pub(crate) fn json_body(message: &StoredMessage) -> serde_json::Value {
     match std::str::from_utf8(&message.body) {
         Ok(text) => json!({ "body": text }),
         Err(_) => {
-            let hex: String = message.body.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex: String = message
+                .body
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
             json!({ "bodyHex": hex })
         }
     }

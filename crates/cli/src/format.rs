@@ -20,7 +20,10 @@ pub(crate) fn parse_time(text: &str) -> Option<i64> {
     }
     // The milliseconds are cut off by hand: the format has no directive for three digits after a colon.
     let (seconds, millis) = text.rsplit_once(':')?;
-    let millis: i64 = millis.parse().ok().filter(|millis| (0..1000).contains(millis))?;
+    let millis: i64 = millis
+        .parse()
+        .ok()
+        .filter(|millis| (0..1000).contains(millis))?;
     let local = jiff::civil::DateTime::strptime("%Y-%m-%d#%H:%M:%S", seconds).ok()?;
     let zoned = local.to_zoned(jiff::tz::TimeZone::system()).ok()?;
     Some(zoned.timestamp().as_millisecond() + millis)
@@ -33,7 +36,9 @@ pub(crate) fn double(value: f64) -> String {
 
 /// At most the first `length` characters.
 pub(crate) fn front(text: &str, length: usize) -> &str {
-    text.char_indices().nth(length).map_or(text, |(end, _)| &text[..end])
+    text.char_indices()
+        .nth(length)
+        .map_or(text, |(end, _)| &text[..end])
 }
 
 /// Sorts into the order in which a Java hash table of `capacity` buckets at least iterates over these keys.
@@ -50,8 +55,9 @@ pub(crate) fn sort_as_java<T>(entries: &mut [T], capacity: usize, key: impl Fn(&
 
 /// Java's `String.hashCode`, over UTF-16 units.
 fn java_hash(text: &str) -> u32 {
-    text.encode_utf16()
-        .fold(0, |hash: u32, unit| hash.wrapping_mul(31).wrapping_add(u32::from(unit)))
+    text.encode_utf16().fold(0, |hash: u32, unit| {
+        hash.wrapping_mul(31).wrapping_add(u32::from(unit))
+    })
 }
 
 /// A Java map's text, `{k=v, …}`, for a table created with `capacity` buckets.
@@ -61,8 +67,10 @@ pub(crate) fn java_map<'a>(
 ) -> String {
     let mut entries: Vec<_> = entries.collect();
     sort_as_java(&mut entries, capacity, |(key, _)| key);
-    let entries: Vec<String> =
-        entries.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let entries: Vec<String> = entries
+        .into_iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
     format!("{{{}}}", entries.join(", "))
 }
 
@@ -132,8 +140,18 @@ mod tests {
     #[test]
     fn maps_print_in_the_order_of_java() {
         let keys = [
-            "UNIQ_KEY", "CLUSTER", "KEYS", "TAGS", "WAIT", "MSG_REGION", "TRACE_ON", "MIN_OFFSET",
-            "MAX_OFFSET", "a", "b", "INSTANCE_ID",
+            "UNIQ_KEY",
+            "CLUSTER",
+            "KEYS",
+            "TAGS",
+            "WAIT",
+            "MSG_REGION",
+            "TRACE_ON",
+            "MIN_OFFSET",
+            "MAX_OFFSET",
+            "a",
+            "b",
+            "INSTANCE_ID",
         ];
         let check = |capacity, want: &str| {
             let mut sorted = keys;
@@ -148,7 +166,10 @@ mod tests {
             128,
             "INSTANCE_ID MSG_REGION UNIQ_KEY CLUSTER MIN_OFFSET TAGS KEYS WAIT a b TRACE_ON MAX_OFFSET",
         );
-        assert_eq!(java_map([("b", "2"), ("a", "1")].into_iter(), 16), "{a=1, b=2}");
+        assert_eq!(
+            java_map([("b", "2"), ("a", "1")].into_iter(), 16),
+            "{a=1, b=2}"
+        );
     }
 
     #[test]
@@ -176,7 +197,10 @@ mod tests {
 
     #[test]
     fn small_texts() {
-        assert_eq!((double(0.0), double(12.5)), ("0.0".to_owned(), "12.5".to_owned()));
+        assert_eq!(
+            (double(0.0), double(12.5)),
+            ("0.0".to_owned(), "12.5".to_owned())
+        );
         assert_eq!((front("中文topic", 3), front("ab", 5)), ("中文t", "ab"));
     }
 }

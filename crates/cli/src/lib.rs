@@ -86,16 +86,34 @@ enum Command {
 /// Runs one command to its end and returns its exit code.
 pub async fn run(args: Args) -> ExitCode {
     match args.command {
-        Command::UpdateTopic(With { common, own }) => finish(topic::update(&own, common.start()).await),
-        Command::DeleteTopic(With { common, own }) => finish(topic::delete(&own, common.start()).await),
+        Command::UpdateTopic(With { common, own }) => {
+            finish(topic::update(&own, common.start()).await)
+        }
+        Command::DeleteTopic(With { common, own }) => {
+            finish(topic::delete(&own, common.start()).await)
+        }
         Command::TopicList(With { common, own }) => finish(topic::list(&own, common.start()).await),
-        Command::TopicRoute(With { common, own }) => finish(topic::route(&own, common.start()).await),
-        Command::TopicStatus(With { common, own }) => finish(topic::status(&own, common.start()).await),
-        Command::ClusterList(With { common, own }) => finish(cluster::list(&own, common.start()).await),
-        Command::SendMessage(With { common, own }) => finish(send::send(&own, common.start()).await),
-        Command::ConsumeMessage(With { common, own }) => finish(consume::consume(&own, common.start()).await),
-        Command::QueryMsgById(With { common, own }) => finish(query::by_id(&own, common.start()).await),
-        Command::QueryMsgByKey(With { common, own }) => finish(query::by_key(&own, common.start()).await),
+        Command::TopicRoute(With { common, own }) => {
+            finish(topic::route(&own, common.start()).await)
+        }
+        Command::TopicStatus(With { common, own }) => {
+            finish(topic::status(&own, common.start()).await)
+        }
+        Command::ClusterList(With { common, own }) => {
+            finish(cluster::list(&own, common.start()).await)
+        }
+        Command::SendMessage(With { common, own }) => {
+            finish(send::send(&own, common.start()).await)
+        }
+        Command::ConsumeMessage(With { common, own }) => {
+            finish(consume::consume(&own, common.start()).await)
+        }
+        Command::QueryMsgById(With { common, own }) => {
+            finish(query::by_id(&own, common.start()).await)
+        }
+        Command::QueryMsgByKey(With { common, own }) => {
+            finish(query::by_key(&own, common.start()).await)
+        }
         Command::QueryMsgByUniqueKey(With { common, own }) => {
             finish(query::by_unique_key(&own, common.start()).await)
         }
@@ -114,11 +132,19 @@ impl Common {
             .nameservers
             .or_else(|| std::env::var("NAMESRV_ADDR").ok())
             .unwrap_or_else(|| DEFAULT_NAMESERVER.to_owned());
-        let nameservers =
-            list.split(';').map(str::trim).filter(|addr| !addr.is_empty()).map(str::to_owned).collect();
+        let nameservers = list
+            .split(';')
+            .map(str::trim)
+            .filter(|addr| !addr.is_empty())
+            .map(str::to_owned)
+            .collect();
         let client = Client::new(ClientConfig::default(), Arc::new(NoPushes));
-        let admin = Admin::new(client, nameservers).with_timeout(Duration::from_millis(self.timeout_ms));
-        Session { admin, out: Output::new(self.json) }
+        let admin =
+            Admin::new(client, nameservers).with_timeout(Duration::from_millis(self.timeout_ms));
+        Session {
+            admin,
+            out: Output::new(self.json),
+        }
     }
 }
 
@@ -139,13 +165,19 @@ fn finish(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read the output has seen enough, `head` for example.
-        Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(failure) => {
             eprintln!("error: {failure}");
             if let Some(hint) = hint(&failure) {
                 eprintln!("hint: {hint}");
             }
-            ExitCode::from(if matches!(failure, Failure::Usage(_)) { 2 } else { 1 })
+            ExitCode::from(if matches!(failure, Failure::Usage(_)) {
+                2
+            } else {
+                1
+            })
         }
     }
 }
@@ -153,11 +185,13 @@ fn finish(result: Result<(), Failure>) -> ExitCode {
 /// What the user may do about a failure.
 fn hint(failure: &Failure) -> Option<&'static str> {
     use protocol::code::ResponseCode;
-    let Failure::Admin(error) = failure else { return None };
+    let Failure::Admin(error) = failure else {
+        return None;
+    };
     match error {
-        admin::Error::Refused { code, .. } if *code == ResponseCode::TOPIC_NOT_EXIST => {
-            Some("list the topics with `topicList`, or create this one with `updateTopic -c CLUSTER -t TOPIC`")
-        }
+        admin::Error::Refused { code, .. } if *code == ResponseCode::TOPIC_NOT_EXIST => Some(
+            "list the topics with `topicList`, or create this one with `updateTopic -c CLUSTER -t TOPIC`",
+        ),
         admin::Error::Call { .. } => Some(
             "the broker is registered under this address; if it is wrong, set brokerIP1 in the broker's configuration",
         ),
@@ -195,14 +229,18 @@ mod tests {
             let words = std::iter::once("apogee admin").chain(line.split_whitespace());
             Args::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
         };
-        check("updateTopic -n a:1;b:2 -c DefaultCluster -t T -r 8 -w 8 -p 6 -o true -u false -s false -a +k=v,-x");
+        check(
+            "updateTopic -n a:1;b:2 -c DefaultCluster -t T -r 8 -w 8 -p 6 -o true -u false -s false -a +k=v,-x",
+        );
         check("updateTopic -b 127.0.0.1:10911 -t T -a -x");
         check("topicList -c");
         check("topicRoute -t T -l");
         check("topicStatus -t T -c C --json");
         check("clusterList -m -i 5 -c C");
         check("sendMessage -t T -p -body- -k K -c TagA -b broker-a -i 0 -m true");
-        check("consumeMessage -t T -b broker-a -i 0 -o 5 -g G -s 1 -e 2026-01-01#00:00:00:000 -c 3");
+        check(
+            "consumeMessage -t T -b broker-a -i 0 -o 5 -g G -s 1 -e 2026-01-01#00:00:00:000 -c 3",
+        );
         check("queryMsgById -t T -i A,B -f UTF-8 -c C");
         check("queryMsgByKey -t T -k K -b 0 -e 9 -m 64 -c C");
         check("queryMsgByUniqueKey -t T -i I -a -c C");
@@ -214,6 +252,9 @@ mod tests {
         let parse = |line: &str| Args::try_parse_from(line.split_whitespace());
         assert!(parse("admin updateTopic -t T").is_err());
         assert!(parse("admin updateTopic -t T -b x -c y").is_err());
-        assert!(parse("admin consumeMessage -t T -i 0").is_err(), "a queue without its broker");
+        assert!(
+            parse("admin consumeMessage -t T -i 0").is_err(),
+            "a queue without its broker"
+        );
     }
 }

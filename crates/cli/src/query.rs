@@ -31,12 +31,19 @@ pub(crate) struct QueryMsgById {
 pub(crate) async fn by_id(args: &QueryMsgById, session: Session) -> Result<(), Failure> {
     let with_body = match args.body_format.as_deref().map(str::trim) {
         None => false,
-        Some(name) if name.eq_ignore_ascii_case("UTF-8") || name.eq_ignore_ascii_case("UTF8") => true,
+        Some(name) if name.eq_ignore_ascii_case("UTF-8") || name.eq_ignore_ascii_case("UTF8") => {
+            true
+        }
         Some(name) => return Err(Failure::Usage(format!("-f {name}: only UTF-8 is known"))),
     };
     let Session { admin, out } = session;
     let mut documents = Vec::new();
-    for id in args.ids.split(',').map(str::trim).filter(|id| !id.is_empty()) {
+    for id in args
+        .ids
+        .split(',')
+        .map(str::trim)
+        .filter(|id| !id.is_empty())
+    {
         let cluster = args.cluster.as_deref().map(str::trim);
         let message = admin.message(args.topic.trim(), id, cluster).await?;
         if out.is_json() {
@@ -46,7 +53,12 @@ pub(crate) async fn by_id(args: &QueryMsgById, session: Session) -> Result<(), F
         let mut text = format!("{:<20} {}\n", "OffsetID:", message.offset_msg_id);
         text += &details(&message, &save_body(&message, 0)?);
         if with_body {
-            let _ = writeln!(text, "{:<20} {}", "Message Body:", String::from_utf8_lossy(&message.body));
+            let _ = writeln!(
+                text,
+                "{:<20} {}",
+                "Message Body:",
+                String::from_utf8_lossy(&message.body)
+            );
         }
         text += &tracks_text(&admin, &message).await;
         out.text(&text)?;
@@ -66,13 +78,23 @@ pub(crate) struct QueryMsgByKey {
     #[arg(short = 'k', long = "msgKey", value_name = "KEY")]
     key: String,
     /// Stored at or after this time, in milliseconds
-    #[arg(short = 'b', long = "beginTimestamp", value_name = "MS", default_value_t = 0)]
+    #[arg(
+        short = 'b',
+        long = "beginTimestamp",
+        value_name = "MS",
+        default_value_t = 0
+    )]
     begin_ms: i64,
     /// Stored at or before this time, in milliseconds
     #[arg(short = 'e', long = "endTimestamp", value_name = "MS", default_value_t = i64::MAX, hide_default_value = true)]
     end_ms: i64,
     /// The most messages that each broker returns
-    #[arg(short = 'm', long = "maxNum", value_name = "COUNT", default_value_t = 64)]
+    #[arg(
+        short = 'm',
+        long = "maxNum",
+        value_name = "COUNT",
+        default_value_t = 64
+    )]
     messages_max: i32,
     /// Only brokers of this cluster
     #[arg(short = 'c', long = "cluster", value_name = "CLUSTER")]
@@ -84,7 +106,10 @@ pub(crate) async fn by_key(args: &QueryMsgByKey, session: Session) -> Result<(),
     let search = KeySearch {
         topic: args.topic.trim().to_owned(),
         key: args.key.trim().to_owned(),
-        cluster: args.cluster.as_deref().map(|cluster| cluster.trim().to_owned()),
+        cluster: args
+            .cluster
+            .as_deref()
+            .map(|cluster| cluster.trim().to_owned()),
         messages_max: args.messages_max,
         begin_ms: args.begin_ms,
         end_ms: args.end_ms,
@@ -96,7 +121,12 @@ pub(crate) async fn by_key(args: &QueryMsgByKey, session: Session) -> Result<(),
     }
     let mut text = format!("{:<50} {:>4} {:>40}\n", "#Message ID", "#QID", "#Offset");
     for message in &found {
-        let StoredMessage { msg_id, queue_id, queue_offset, .. } = message;
+        let StoredMessage {
+            msg_id,
+            queue_id,
+            queue_offset,
+            ..
+        } = message;
         let _ = writeln!(text, "{msg_id:<50} {queue_id:>4} {queue_offset:>40}");
     }
     out.text(&text)?;
@@ -119,10 +149,15 @@ pub(crate) struct QueryMsgByUniqueKey {
     cluster: Option<String>,
 }
 
-pub(crate) async fn by_unique_key(args: &QueryMsgByUniqueKey, session: Session) -> Result<(), Failure> {
+pub(crate) async fn by_unique_key(
+    args: &QueryMsgByUniqueKey,
+    session: Session,
+) -> Result<(), Failure> {
     let Session { admin, out } = session;
     let cluster = args.cluster.as_deref().map(str::trim);
-    let mut found = admin.messages_by_unique_id(args.topic.trim(), args.id.trim(), cluster, 0).await?;
+    let mut found = admin
+        .messages_by_unique_id(args.topic.trim(), args.id.trim(), cluster, 0)
+        .await?;
     if !args.all {
         found.truncate(1);
     }
@@ -149,8 +184,11 @@ pub(crate) fn document(message: &StoredMessage) -> String {
 
 fn document_value(message: &StoredMessage) -> Value {
     let mut value = json!(message);
-    let properties: serde_json::Map<String, Value> =
-        message.properties.iter().map(|(name, text)| (name.clone(), json!(text))).collect();
+    let properties: serde_json::Map<String, Value> = message
+        .properties
+        .iter()
+        .map(|(name, text)| (name.clone(), json!(text)))
+        .collect();
     value["properties"] = Value::Object(properties);
     if let (Value::Object(value), Value::Object(body)) = (&mut value, json_body(message)) {
         value.extend(body);
@@ -162,14 +200,18 @@ async fn with_tracks(admin: &Admin, message: &StoredMessage) -> Value {
     let mut value = document_value(message);
     match admin.tracks(message).await {
         Ok(tracks) => value["tracks"] = json!(tracks),
-        Err(error) => eprintln!("warning: what consumers did with the message is not known: {error}"),
+        Err(error) => {
+            eprintln!("warning: what consumers did with the message is not known: {error}")
+        }
     }
     value
 }
 
 fn details(message: &StoredMessage, body_path: &str) -> String {
-    let properties =
-        message.properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let properties = message
+        .properties
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
     let rows: [(&str, String); 14] = [
         ("Topic:", message.topic.clone()),
         ("Tags:", format!("[{}]", message.tags().unwrap_or("null"))),
@@ -186,7 +228,9 @@ fn details(message: &StoredMessage, body_path: &str) -> String {
         ("Properties:", java_map(properties, PROPERTY_BUCKETS)),
         ("Message Body Path:", body_path.to_owned()),
     ];
-    rows.iter().map(|(name, value)| format!("{name:<20} {value}\n")).collect()
+    rows.iter()
+        .map(|(name, value)| format!("{name:<20} {value}\n"))
+        .collect()
 }
 
 async fn tracks_text(admin: &Admin, message: &StoredMessage) -> String {
@@ -218,7 +262,13 @@ async fn tracks_text(admin: &Admin, message: &StoredMessage) -> String {
 /// which another user left there is not followed.
 fn save_body(message: &StoredMessage, index: usize) -> Result<String, Failure> {
     let directory = PathBuf::from("/tmp/rocketmq/msgbodys");
-    let harmless = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+    let harmless = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '-' {
+            c
+        } else {
+            '_'
+        }
+    };
     let mut name: String = message.msg_id.chars().map(harmless).take(200).collect();
     if index > 0 {
         let _ = write!(name, "_{index}");
@@ -230,8 +280,17 @@ fn save_body(message: &StoredMessage, index: usize) -> Result<String, Failure> {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        fs::OpenOptions::new().write(true).create_new(true).open(&path)?.write_all(&message.body)
+        fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)?
+            .write_all(&message.body)
     };
-    save().map_err(|error| Failure::Other(format!("cannot save the body to {}: {error}", path.display())))?;
+    save().map_err(|error| {
+        Failure::Other(format!(
+            "cannot save the body to {}: {error}",
+            path.display()
+        ))
+    })?;
     Ok(path.display().to_string())
 }

@@ -49,9 +49,15 @@ pub(crate) async fn send(args: &SendMessage, session: Session) -> Result<(), Fai
     if out.is_json() {
         out.json(&sent)?;
     } else {
-        let header = format!("{:<32}  {:<4}  {:<20}    #MsgId", "#Broker Name", "#QID", "#Send Result");
+        let header = format!(
+            "{:<32}  {:<4}  {:<20}    #MsgId",
+            "#Broker Name", "#QID", "#Send Result"
+        );
         let (broker, queue, status) = (&sent.broker_name, sent.queue_id, sent.send_status.name());
-        out.text(&format!("{header}\n{broker:<32}  {queue:<4}  {status:<20}    {}\n", sent.msg_id))?;
+        out.text(&format!(
+            "{header}\n{broker:<32}  {queue:<4}  {status:<20}    {}\n",
+            sent.msg_id
+        ))?;
     }
     Ok(())
 }

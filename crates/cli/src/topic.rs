@@ -25,10 +25,20 @@ pub(crate) struct UpdateTopic {
     #[arg(short = 't', long = "topic")]
     topic: String,
     /// Queues that consumers read
-    #[arg(short = 'r', long = "readQueueNums", value_name = "COUNT", default_value_t = 8)]
+    #[arg(
+        short = 'r',
+        long = "readQueueNums",
+        value_name = "COUNT",
+        default_value_t = 8
+    )]
     read_queues: i32,
     /// Queues that producers write
-    #[arg(short = 'w', long = "writeQueueNums", value_name = "COUNT", default_value_t = 8)]
+    #[arg(
+        short = 'w',
+        long = "writeQueueNums",
+        value_name = "COUNT",
+        default_value_t = 8
+    )]
     write_queues: i32,
     /// Permission: 2 write, 4 read, 6 both
     #[arg(short = 'p', long = "perm", default_value_t = 6)]
@@ -43,7 +53,12 @@ pub(crate) struct UpdateTopic {
     #[arg(short = 's', long = "hasUnitSub", value_name = "BOOL", default_value_t = false, action = ArgAction::Set)]
     has_unit_sub: bool,
     /// Attributes to change: +key=value,-key
-    #[arg(short = 'a', long = "attributes", value_name = "CHANGES", allow_hyphen_values = true)]
+    #[arg(
+        short = 'a',
+        long = "attributes",
+        value_name = "CHANGES",
+        allow_hyphen_values = true
+    )]
     attributes: Option<String>,
 }
 
@@ -57,7 +72,9 @@ pub(crate) async fn update(args: &UpdateTopic, session: Session) -> Result<(), F
     };
     if brokers.is_empty() {
         let cluster = args.cluster.as_deref().unwrap_or_default();
-        return Err(Failure::Other(format!("cluster {cluster} has no master at present")));
+        return Err(Failure::Other(format!(
+            "cluster {cluster} has no master at present"
+        )));
     }
     let mut text = String::new();
     for (_, addr) in &brokers {
@@ -71,12 +88,19 @@ pub(crate) async fn update(args: &UpdateTopic, session: Session) -> Result<(), F
         } else {
             vec![name_of(&admin.cluster_info().await?, &brokers[0].1)?]
         };
-        let entries: Vec<String> =
-            names.iter().map(|name| format!("{name}:{}", config.write_queue_nums)).collect();
+        let entries: Vec<String> = names
+            .iter()
+            .map(|name| format!("{name}:{}", config.write_queue_nums))
+            .collect();
         let conf = entries.join(";");
-        admin.put_order_conf(&config.topic_name, &conf, whole).await?;
+        admin
+            .put_order_conf(&config.topic_name, &conf, whole)
+            .await?;
         let place = if whole { "cluster" } else { "broker" };
-        let _ = writeln!(text, "set {place} orderConf. isOrder=true, orderConf=[{conf}]");
+        let _ = writeln!(
+            text,
+            "set {place} orderConf. isOrder=true, orderConf=[{conf}]"
+        );
     }
     if out.is_json() {
         let addrs: Vec<&String> = brokers.iter().map(|(_, addr)| addr).collect();
@@ -118,7 +142,10 @@ fn attributes_of(text: &str) -> Result<BTreeMap<String, String>, Failure> {
             let reason = format!("-a: {change} should be +key=value or -key");
             return Err(Failure::Usage(reason));
         }
-        if attributes.insert(key.to_owned(), value.to_owned()).is_some() {
+        if attributes
+            .insert(key.to_owned(), value.to_owned())
+            .is_some()
+        {
             return Err(Failure::Usage(format!("-a: {key} occurs twice")));
         }
     }
@@ -127,8 +154,10 @@ fn attributes_of(text: &str) -> Result<BTreeMap<String, String>, Failure> {
 
 /// The text of Java's `TopicConfig.toString`.
 fn describe(config: &TopicConfig) -> String {
-    let attributes =
-        config.attributes.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let attributes = config
+        .attributes
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()));
     format!(
         "TopicConfig [topicName={}, readQueueNums={}, writeQueueNums={}, perm={}, topicFilterType={}, topicSysFlag={}, \
          order={}, attributes={}]",
@@ -136,7 +165,7 @@ fn describe(config: &TopicConfig) -> String {
         config.read_queue_nums,
         config.write_queue_nums,
         perm::describe(config.perm),
-        config.topic_filter_type,
+        admin::filter_name(config.topic_filter_type),
         config.topic_sys_flag,
         config.order,
         java_map(attributes, 16),
@@ -169,7 +198,9 @@ pub(crate) async fn delete(args: &DeleteTopic, session: Session) -> Result<(), F
         admin.delete_topic_in_broker(addr, topic).await?;
     }
     let mut text = format!("delete topic [{topic}] from cluster [{cluster}] success.\n");
-    admin.delete_topic_in_nameservers(topic, Some(cluster)).await?;
+    admin
+        .delete_topic_in_nameservers(topic, Some(cluster))
+        .await?;
     let _ = writeln!(text, "delete topic [{topic}] from NameServer success.");
     if out.is_json() {
         let brokers: Vec<&String> = masters.iter().map(|(_, addr)| addr).collect();
@@ -189,7 +220,11 @@ pub(crate) struct TopicList {
 
 pub(crate) async fn list(args: &TopicList, session: Session) -> Result<(), Failure> {
     let Session { admin, out } = session;
-    let info = if args.with_clusters { Some(admin.cluster_info().await?) } else { None };
+    let info = if args.with_clusters {
+        Some(admin.cluster_info().await?)
+    } else {
+        None
+    };
     let mut topics: Vec<String> = admin.topics().await?.topic_list.into_iter().collect();
     let Some(info) = info else {
         if out.is_json() {
@@ -197,7 +232,12 @@ pub(crate) async fn list(args: &TopicList, session: Session) -> Result<(), Failu
             out.json(&json!({ "topicList": topics }))?;
         } else {
             sort_as_java(&mut topics, 16, |topic| topic);
-            out.text(&topics.iter().map(|topic| format!("{topic}\n")).collect::<String>())?;
+            out.text(
+                &topics
+                    .iter()
+                    .map(|topic| format!("{topic}\n"))
+                    .collect::<String>(),
+            )?;
         }
         return Ok(());
     };
@@ -207,7 +247,12 @@ pub(crate) async fn list(args: &TopicList, session: Session) -> Result<(), Failu
     for topic in topics {
         let route = admin.route(&topic).await?;
         let cluster = cluster_of(&route, &info).unwrap_or_default();
-        let groups: Vec<String> = admin.consumers_of(&topic).await?.group_list.into_iter().collect();
+        let groups: Vec<String> = admin
+            .consumers_of(&topic)
+            .await?
+            .group_list
+            .into_iter()
+            .collect();
         rows.push((cluster, topic, groups));
     }
     if out.is_json() {
@@ -218,13 +263,17 @@ pub(crate) async fn list(args: &TopicList, session: Session) -> Result<(), Failu
         out.json(&rows)?;
         return Ok(());
     }
-    let mut text = format!("{:<20}  {:<48}  {:<48}\n", "#Cluster Name", "#Topic", "#Consumer Group");
+    let mut text = format!(
+        "{:<20}  {:<48}  {:<48}\n",
+        "#Cluster Name", "#Topic", "#Consumer Group"
+    );
     for (cluster, topic, mut groups) in rows {
         if groups.is_empty() {
             groups.push(String::new());
         }
         for group in groups {
-            let (cluster, topic, group) = (front(&cluster, 20), front(&topic, 64), front(&group, 64));
+            let (cluster, topic, group) =
+                (front(&cluster, 20), front(&topic, 64), front(&group, 64));
             let _ = writeln!(text, "{cluster:<20}  {topic:<64}  {group:<64}");
         }
     }
@@ -234,7 +283,10 @@ pub(crate) async fn list(args: &TopicList, session: Session) -> Result<(), Failu
 
 fn cluster_of(route: &TopicRouteData, info: &ClusterInfo) -> Option<String> {
     let broker = &route.broker_datas.first()?.broker_name;
-    let found = info.cluster_addr_table.iter().find(|(_, names)| names.contains(broker));
+    let found = info
+        .cluster_addr_table
+        .iter()
+        .find(|(_, names)| names.contains(broker));
     found.map(|(cluster, _)| cluster.clone())
 }
 
@@ -256,7 +308,8 @@ pub(crate) async fn route(args: &TopicRoute, session: Session) -> Result<(), Fai
     } else if args.list {
         out.text(&route_table(route))?;
     } else {
-        let value = serde_json::to_value(&route).map_err(|error| Failure::Other(error.to_string()))?;
+        let value =
+            serde_json::to_value(&route).map_err(|error| Failure::Other(error.to_string()))?;
         out.text(&format!("{}\n", fastjson_pretty(&value)))?;
     }
     Ok(())
@@ -267,17 +320,31 @@ fn route_table(mut route: TopicRouteData) -> String {
         let [cluster, name, addrs, read, write, perm] = cells;
         format!("{cluster:<45} {name:<32} {addrs:<50} {read:<10} {write:<11} {perm:<5}\n")
     };
-    let mut text =
-        row(["#ClusterName", "#BrokerName", "#BrokerAddrs", "#ReadQueue", "#WriteQueue", "#Perm"]);
+    let mut text = row([
+        "#ClusterName",
+        "#BrokerName",
+        "#BrokerAddrs",
+        "#ReadQueue",
+        "#WriteQueue",
+        "#Perm",
+    ]);
     let (mut read_queues, mut write_queues) = (0, 0);
-    route.broker_datas.sort_by(|a, b| a.broker_name.cmp(&b.broker_name));
+    route
+        .broker_datas
+        .sort_by(|a, b| a.broker_name.cmp(&b.broker_name));
     for broker in &route.broker_datas {
-        let queues = route.queue_datas.iter().find(|queues| queues.broker_name == broker.broker_name);
+        let queues = route
+            .queue_datas
+            .iter()
+            .find(|queues| queues.broker_name == broker.broker_name);
         let Some(queues) = queues else { continue };
         read_queues += queues.read_queue_nums;
         write_queues += queues.write_queue_nums;
-        let addrs: Vec<String> =
-            broker.broker_addrs.iter().map(|(id, addr)| format!("{id}={addr}")).collect();
+        let addrs: Vec<String> = broker
+            .broker_addrs
+            .iter()
+            .map(|(id, addr)| format!("{id}={addr}"))
+            .collect();
         text += &row([
             &broker.cluster,
             &broker.broker_name,
@@ -290,7 +357,14 @@ fn route_table(mut route: TopicRouteData) -> String {
     text += &"-".repeat(158);
     text.push('\n');
     let brokers = route.queue_datas.len().to_string();
-    text += &row(["Total:", &brokers, "", &read_queues.to_string(), &write_queues.to_string(), ""]);
+    text += &row([
+        "Total:",
+        &brokers,
+        "",
+        &read_queues.to_string(),
+        &write_queues.to_string(),
+        "",
+    ]);
     text
 }
 
@@ -306,20 +380,24 @@ pub(crate) struct TopicStatus {
 
 pub(crate) async fn status(args: &TopicStatus, session: Session) -> Result<(), Failure> {
     let Session { admin, out } = session;
-    let stats = admin.topic_stats(args.topic.trim(), args.cluster.as_deref().map(str::trim)).await?;
+    let stats = admin
+        .topic_stats(args.topic.trim(), args.cluster.as_deref().map(str::trim))
+        .await?;
     if stats.offset_table.is_empty() && args.cluster.is_none() {
         return Err(Failure::Other("Not found the topic stats info".to_owned()));
     }
     if out.is_json() {
         let queues: Vec<_> = sorted(&stats)
             .into_iter()
-            .map(|(queue, offset)| json!({
-                "brokerName": queue.broker_name,
-                "queueId": queue.queue_id,
-                "minOffset": offset.min_offset,
-                "maxOffset": offset.max_offset,
-                "lastUpdateTimestamp": offset.last_update_timestamp,
-            }))
+            .map(|(queue, offset)| {
+                json!({
+                    "brokerName": queue.broker_name,
+                    "queueId": queue.queue_id,
+                    "minOffset": offset.min_offset,
+                    "maxOffset": offset.max_offset,
+                    "lastUpdateTimestamp": offset.last_update_timestamp,
+                })
+            })
             .collect();
         out.json(&json!({ "queues": queues, "topicPutTps": stats.topic_put_tps }))?;
     } else {

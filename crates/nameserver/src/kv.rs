@@ -43,14 +43,21 @@ impl KvConfig {
     pub fn load(path: PathBuf, disk: Arc<dyn Disk>) -> io::Result<KvConfig> {
         let tables = match read(&*disk, &path)? {
             None => Tables::default(),
-            Some(bytes) => protocol::json::decode::<File>(&bytes)
-                .map_err(|error| {
-                    let reason = format!("{}: {error}", path.display());
-                    io::Error::new(io::ErrorKind::InvalidData, reason)
-                })?
-                .config_table,
+            Some(bytes) => {
+                protocol::json::decode::<File>(&bytes)
+                    .map_err(|error| {
+                        let reason = format!("{}: {error}", path.display());
+                        io::Error::new(io::ErrorKind::InvalidData, reason)
+                    })?
+                    .config_table
+            }
         };
-        Ok(KvConfig { path, disk, tables: RwLock::new(Arc::new(tables)), changing: Mutex::new(()) })
+        Ok(KvConfig {
+            path,
+            disk,
+            tables: RwLock::new(Arc::new(tables)),
+            changing: Mutex::new(()),
+        })
     }
 
     /// The value of a key.
@@ -69,7 +76,10 @@ impl KvConfig {
     /// The file could not be written; the value is as before.
     pub fn put(&self, namespace: &str, key: &str, value: &str) -> io::Result<()> {
         self.change(|tables| {
-            tables.entry(namespace.to_owned()).or_default().insert(key.to_owned(), value.to_owned());
+            tables
+                .entry(namespace.to_owned())
+                .or_default()
+                .insert(key.to_owned(), value.to_owned());
         })
     }
 
@@ -93,7 +103,9 @@ impl KvConfig {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut tables = Tables::clone(&self.tables());
         change(&mut tables);
-        let file = File { config_table: tables };
+        let file = File {
+            config_table: tables,
+        };
         replace(&*self.disk, &self.path, &serde_json::to_vec(&file)?)?;
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(file.config_table);
         Ok(())
@@ -109,7 +121,10 @@ pub(crate) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> 
     };
     let length = file.len()?;
     if length > FILE_BYTES_MAX {
-        let reason = format!("{} has {length} bytes, more than {FILE_BYTES_MAX}", path.display());
+        let reason = format!(
+            "{} has {length} bytes, more than {FILE_BYTES_MAX}",
+            path.display()
+        );
         return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
     }
     let mut bytes = vec![0; length as usize];

@@ -35,7 +35,7 @@ use remoting::{Client, Connection, Gate, HeldFailure, Replies, Request, Service}
 use tokio::sync::watch;
 
 pub use config::Config;
-pub use listen::{Running, start};
+pub use listen::{Running, StartError, start};
 
 use requests::{Call, Kind, Refusal, Reply};
 use routes::{MinIdChange, Table};
@@ -58,7 +58,11 @@ pub struct Context {
 impl Default for Context {
     /// The machine's disk and clock, and no client.
     fn default() -> Context {
-        Context { disk: Arc::new(RealDisk), clock: Arc::new(RealClock::default()), client: None }
+        Context {
+            disk: Arc::new(RealDisk),
+            clock: Arc::new(RealClock::default()),
+            client: None,
+        }
     }
 }
 
@@ -82,7 +86,10 @@ impl NameServer {
     /// # Errors
     /// The file is there and cannot be read or understood.
     pub fn new(config: Config, context: Context) -> std::io::Result<Arc<NameServer>> {
-        let kv = kv::KvConfig::load(config.kv_config_path.clone().into(), Arc::clone(&context.disk))?;
+        let kv = kv::KvConfig::load(
+            config.kv_config_path.clone().into(),
+            Arc::clone(&context.disk),
+        )?;
         let started = context.clock.monotonic();
         Ok(Arc::new_cyclic(|this| NameServer {
             this: Weak::clone(this),
@@ -106,7 +113,10 @@ impl NameServer {
         let policy = self.settings.policy();
         let expired = self.write_table().expire(self.now_ms(), policy);
         for id in expired.connections {
-            let connection = self.connections().remove(&id).and_then(|weak| weak.upgrade());
+            let connection = self
+                .connections()
+                .remove(&id)
+                .and_then(|weak| weak.upgrade());
             if let Some(connection) = connection {
                 connection.close("the broker was silent for too long");
             }
@@ -133,13 +143,17 @@ impl NameServer {
     }
 
     fn connections(&self) -> MutexGuard<'_, HashMap<u64, Weak<Connection>>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells members that the lowest id of their group changed, without waiting for them. One that cannot be reached asks
     /// by itself, every second.
     fn announce(&self, changes: Vec<MinIdChange>) {
-        let Some(client) = &self.context.client else { return };
+        let Some(client) = &self.context.client else {
+            return;
+        };
         for change in changes {
             let header = NotifyMinBrokerIdChangeRequest {
                 min_broker_id: Some(change.min_id),
@@ -185,7 +199,9 @@ impl NameServer {
                 Ok(Reply { fields, body }) => {
                     replies.reply(head, ResponseCode::SUCCESS, None, &fields, &[&body]);
                 }
-                Err(Refusal { code, remark }) => replies.reply(head, code, remark.as_deref(), &(), &[]),
+                Err(Refusal { code, remark }) => {
+                    replies.reply(head, code, remark.as_deref(), &(), &[])
+                }
             }
         } else {
             self.handle_elsewhere(connection, request, head, handler, replies);
@@ -201,7 +217,11 @@ impl NameServer {
         replies: &mut Replies,
     ) {
         let (Some(this), Some(permit)) = (self.this.upgrade(), connection.permit()) else {
-            replies.refuse(head, ResponseCode::SYSTEM_BUSY, "[OVERLOAD]system busy, start flow control for a while");
+            replies.refuse(
+                head,
+                ResponseCode::SYSTEM_BUSY,
+                "[OVERLOAD]system busy, start flow control for a while",
+            );
             return;
         };
         let command = request.to_command();
@@ -218,7 +238,9 @@ impl NameServer {
                 Ok(Reply { fields, body }) => {
                     connection.reply(head, ResponseCode::SUCCESS, None, &fields, &[&body])
                 }
-                Err(Refusal { code, remark }) => connection.reply(head, code, remark.as_deref(), &(), &[]),
+                Err(Refusal { code, remark }) => {
+                    connection.reply(head, code, remark.as_deref(), &(), &[])
+                }
             };
             if let Err(error) = sent {
                 tracing::debug!(peer = %connection.peer(), %error, "answer not sent");
@@ -236,7 +258,11 @@ impl Service for NameServer {
 
     fn refuse_held(&self, _: HeldFailure, head: ReplyHead, replies: &mut Replies) {
         // A name server holds no replies.
-        replies.refuse(head, ResponseCode::SYSTEM_ERROR, "the reply was held without a reason");
+        replies.refuse(
+            head,
+            ResponseCode::SYSTEM_ERROR,
+            "the reply was held without a reason",
+        );
     }
 
     fn gate(&self) -> Option<watch::Receiver<Gate>> {
@@ -246,7 +272,9 @@ impl Service for NameServer {
     fn closed(&self, connection: &Arc<Connection>) {
         if self.connections().remove(&connection.id()).is_some() {
             let policy = self.settings.policy();
-            let changes = self.write_table().connection_closed(policy, connection.id());
+            let changes = self
+                .write_table()
+                .connection_closed(policy, connection.id());
             self.announce(changes);
         }
     }

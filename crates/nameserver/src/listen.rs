@@ -41,7 +41,11 @@ pub enum StartError {
 ///
 /// # Errors
 /// See [`StartError`]; nothing listens then.
-pub fn start(config: Config, context: Context, sockets: ServerConfig) -> Result<Running, StartError> {
+pub fn start(
+    config: Config,
+    context: Context,
+    sockets: ServerConfig,
+) -> Result<Running, StartError> {
     let ip: IpAddr = config
         .bind_address
         .parse()
@@ -51,7 +55,11 @@ pub fn start(config: Config, context: Context, sockets: ServerConfig) -> Result<
     let server = Server::bind(addr, sockets, Arc::clone(&name_server) as _)
         .map_err(|source| StartError::Bind { addr, source })?;
     let scan = tokio::spawn(scan(Arc::downgrade(&name_server)));
-    Ok(Running { name_server, server, scan })
+    Ok(Running {
+        name_server,
+        server,
+        scan,
+    })
 }
 
 impl Running {
@@ -81,7 +89,9 @@ impl Drop for Running {
 /// Looks for silent brokers for as long as the server lives.
 async fn scan(name_server: Weak<NameServer>) {
     loop {
-        let Some(server) = name_server.upgrade() else { return };
+        let Some(server) = name_server.upgrade() else {
+            return;
+        };
         let interval_ms = server.config().scan_not_active_broker_interval;
         drop(server);
         tokio::time::sleep(Duration::from_millis(interval_ms.max(1) as u64)).await;

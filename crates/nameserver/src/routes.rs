@@ -203,7 +203,9 @@ impl Table {
         if self.is_deposed(&registration) {
             self.live.remove(&registration.identity);
             if let Some(group) = self.brokers.get_mut(registration.broker_name.as_str()) {
-                group.addrs.retain(|_, addr| *addr != registration.identity.addr);
+                group
+                    .addrs
+                    .retain(|_, addr| *addr != registration.identity.addr);
             }
             self.check();
             return Ok(Registered::default());
@@ -213,12 +215,23 @@ impl Table {
             .brokers
             .get(registration.broker_name.as_str())
             .is_some_and(|group| group.addrs.contains_key(&broker_id));
-        if !known && registration.body.topic_config_serialize_wrapper.topic_config_table.len() == 1 {
+        if !known
+            && registration
+                .body
+                .topic_config_serialize_wrapper
+                .topic_config_table
+                .len()
+                == 1
+        {
             return Err(IncrementalBeforeFull);
         }
 
         let name = self.join(&registration);
-        let min_id_before = self.brokers.get(&name).and_then(Group::min_id).unwrap_or(MASTER_ID);
+        let min_id_before = self
+            .brokers
+            .get(&name)
+            .and_then(Group::min_id)
+            .unwrap_or(MASTER_ID);
         let first = self.take_id(&name, broker_id, &registration.identity.addr);
 
         let group = &self.brokers[&name];
@@ -248,10 +261,23 @@ impl Table {
 
     /// Whether another address holds this id with a higher state version.
     fn is_deposed(&self, registration: &Registration) -> bool {
-        let Registration { identity, broker_name, broker_id, .. } = registration;
-        let Some(group) = self.brokers.get(broker_name.as_str()) else { return false };
-        let Some(holder) = group.addrs.get(broker_id) else { return false };
-        let version = registration.body.topic_config_serialize_wrapper.data_version.state_version;
+        let Registration {
+            identity,
+            broker_name,
+            broker_id,
+            ..
+        } = registration;
+        let Some(group) = self.brokers.get(broker_name.as_str()) else {
+            return false;
+        };
+        let Some(holder) = group.addrs.get(broker_id) else {
+            return false;
+        };
+        let version = registration
+            .body
+            .topic_config_serialize_wrapper
+            .data_version
+            .state_version;
         let deposed = *holder != identity.addr
             && self.state_version(&identity.cluster, holder) > Some(version);
         if deposed {
@@ -268,13 +294,21 @@ impl Table {
 
     /// The state version under which an address is registered; nothing when it is not.
     fn state_version(&self, cluster: &str, addr: &str) -> Option<i64> {
-        let identity = Identity { cluster: cluster.to_owned(), addr: addr.to_owned() };
-        self.live.get(&identity).map(|live| live.data_version.state_version)
+        let identity = Identity {
+            cluster: cluster.to_owned(),
+            addr: addr.to_owned(),
+        };
+        self.live
+            .get(&identity)
+            .map(|live| live.data_version.state_version)
     }
 
     /// Enters the group and its cluster, and returns the group's shared name.
     fn join(&mut self, registration: &Registration) -> Arc<str> {
-        let name = match self.brokers.get_key_value(registration.broker_name.as_str()) {
+        let name = match self
+            .brokers
+            .get_key_value(registration.broker_name.as_str())
+        {
             Some((name, _)) => Arc::clone(name),
             None => Arc::from(registration.broker_name.as_str()),
         };
@@ -282,12 +316,15 @@ impl Table {
             .entry(registration.identity.cluster.clone())
             .or_default()
             .insert(Arc::clone(&name));
-        let group = self.brokers.entry(Arc::clone(&name)).or_insert_with(|| Group {
-            cluster: registration.identity.cluster.clone(),
-            addrs: BTreeMap::new(),
-            zone_name: None,
-            enable_acting_master: false,
-        });
+        let group = self
+            .brokers
+            .entry(Arc::clone(&name))
+            .or_insert_with(|| Group {
+                cluster: registration.identity.cluster.clone(),
+                addrs: BTreeMap::new(),
+                zone_name: None,
+                enable_acting_master: false,
+            });
         group.enable_acting_master = registration.enable_acting_master.unwrap_or(false);
         group.zone_name.clone_from(&registration.zone_name);
         name
@@ -295,8 +332,12 @@ impl Table {
 
     /// Puts an address under its id; true when the id had none.
     fn take_id(&mut self, name: &Arc<str>, id: i64, addr: &str) -> bool {
-        let Some(group) = self.brokers.get_mut(name) else { return true };
-        group.addrs.retain(|&other, held| other == id || held != addr);
+        let Some(group) = self.brokers.get_mut(name) else {
+            return true;
+        };
+        group
+            .addrs
+            .retain(|&other, held| other == id || held != addr);
         group.addrs.insert(id, addr.to_owned()).is_none()
     }
 
@@ -309,7 +350,8 @@ impl Table {
         policy: Policy,
     ) {
         let wrapper = &registration.body.topic_config_serialize_wrapper;
-        let changed = first || self.data_version_differs(&registration.identity, &wrapper.data_version);
+        let changed =
+            first || self.data_version_differs(&registration.identity, &wrapper.data_version);
         if policy.delete_absent_topics && wrapper.topic_queue_mapping_info_map.is_empty() {
             self.topics.retain(|topic, on| {
                 if !wrapper.topic_config_table.contains_key(&**topic) {
@@ -335,7 +377,10 @@ impl Table {
         if changed {
             for (topic, info) in &wrapper.topic_queue_mapping_info_map {
                 let broker = info.broker_name.clone();
-                self.mappings.entry(topic.clone()).or_default().insert(broker, info.clone());
+                self.mappings
+                    .entry(topic.clone())
+                    .or_default()
+                    .insert(broker, info.clone());
             }
         }
     }
@@ -360,12 +405,20 @@ impl Table {
         registration: Registration,
         min_id_before: i64,
     ) -> Registered {
-        let Registration { identity, broker_id, ha_server_addr, body, .. } = registration;
+        let Registration {
+            identity,
+            broker_id,
+            ha_server_addr,
+            body,
+            ..
+        } = registration;
         let live = Live {
             broker_name: Arc::clone(&name),
             broker_id,
             last_update_ms: now_ms,
-            timeout_ms: registration.heartbeat_timeout_ms.unwrap_or(DEFAULT_HEARTBEAT_TIMEOUT_MS),
+            timeout_ms: registration
+                .heartbeat_timeout_ms
+                .unwrap_or(DEFAULT_HEARTBEAT_TIMEOUT_MS),
             data_version: body.topic_config_serialize_wrapper.data_version,
             connection: registration.connection,
             ha_server_addr: ha_server_addr.clone(),
@@ -379,16 +432,18 @@ impl Table {
         if body.filter_server_list.is_empty() {
             self.filter_servers.remove(&identity);
         } else {
-            self.filter_servers.insert(identity.clone(), body.filter_server_list);
+            self.filter_servers
+                .insert(identity.clone(), body.filter_server_list);
         }
 
         let mut answer = Registered::default();
         let group = &self.brokers[&name];
         if broker_id != MASTER_ID
             && let Some(master) = group.addrs.get(&MASTER_ID)
-            && let Some(live) = self
-                .live
-                .get(&Identity { cluster: identity.cluster.clone(), addr: master.clone() })
+            && let Some(live) = self.live.get(&Identity {
+                cluster: identity.cluster.clone(),
+                addr: master.clone(),
+            })
         {
             answer.master_addr = Some(master.clone());
             answer.ha_server_addr = Some(live.ha_server_addr.clone());
@@ -422,7 +477,11 @@ impl Table {
         let mut entries = Vec::with_capacity(queues.len());
         for queue in queues {
             let Some((name, _)) = self.brokers.get_key_value(queue.broker_name.as_str()) else {
-                tracing::warn!(topic, broker = queue.broker_name, "topic names a broker that is not registered");
+                tracing::warn!(
+                    topic,
+                    broker = queue.broker_name,
+                    "topic names a broker that is not registered"
+                );
                 return false;
             };
             entries.push(TopicOnBroker {
@@ -452,7 +511,12 @@ impl Table {
 
     fn change_perm(&mut self, broker: &str, change: impl Fn(i32) -> i32) -> i32 {
         let mut count = 0;
-        for entry in self.topics.values_mut().flatten().filter(|entry| &*entry.broker == broker) {
+        for entry in self
+            .topics
+            .values_mut()
+            .flatten()
+            .filter(|entry| &*entry.broker == broker)
+        {
             entry.perm = change(entry.perm);
             count += 1;
         }
@@ -465,17 +529,27 @@ impl Table {
             for (cluster, names) in &self.clusters {
                 assert!(!names.is_empty(), "cluster {cluster} has a broker");
                 for name in names {
-                    assert!(self.brokers.contains_key(name), "broker {name} of cluster {cluster} is known");
+                    assert!(
+                        self.brokers.contains_key(name),
+                        "broker {name} of cluster {cluster} is known"
+                    );
                 }
             }
             for (name, group) in &self.brokers {
                 assert!(!group.addrs.is_empty(), "broker {name} has an address");
                 let distinct: BTreeSet<&String> = group.addrs.values().collect();
-                assert_eq!(distinct.len(), group.addrs.len(), "an address of broker {name} has one id");
+                assert_eq!(
+                    distinct.len(),
+                    group.addrs.len(),
+                    "an address of broker {name} has one id"
+                );
             }
             for (topic, on) in &self.topics {
                 assert!(!on.is_empty(), "topic {topic} has a broker");
-                assert!(on.is_sorted_by(|a, b| a.broker < b.broker), "brokers of {topic} are sorted");
+                assert!(
+                    on.is_sorted_by(|a, b| a.broker < b.broker),
+                    "brokers of {topic} are sorted"
+                );
             }
         }
     }
@@ -484,7 +558,11 @@ impl Table {
 /// What the members of a group hear. A group with nobody left hears nothing.
 ///
 /// When a member left, or the group has one member, all that are left are told; when one came, those that were there before.
-fn min_id_change(group: &Group, offline: Option<&str>, ha_addr: Option<String>) -> Option<MinIdChange> {
+fn min_id_change(
+    group: &Group,
+    offline: Option<&str>,
+    ha_addr: Option<String>,
+) -> Option<MinIdChange> {
     let (&min_id, min_addr) = group.addrs.iter().next()?;
     let everybody = offline.is_some() || group.addrs.len() == 1;
     let notify = group

@@ -12,8 +12,14 @@ use crate::requests::Refusal;
 use crate::routes::Policy;
 
 /// Keys that decide where files and sockets are; they hold from the start on.
-const FIXED: [&str; 6] =
-    ["bindAddress", "configBlackList", "configStorePath", "kvConfigPath", "listenPort", "rocketmqHome"];
+const FIXED: [&str; 6] = [
+    "bindAddress",
+    "configBlackList",
+    "configStorePath",
+    "kvConfigPath",
+    "listenPort",
+    "rocketmqHome",
+];
 
 /// The current configuration, replaced as a whole.
 #[derive(Debug)]
@@ -26,7 +32,11 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn new(config: Config, disk: Arc<dyn Disk>) -> Settings {
-        Settings { current: RwLock::new(Arc::new(config)), disk, changing: Mutex::new(()) }
+        Settings {
+            current: RwLock::new(Arc::new(config)),
+            disk,
+            changing: Mutex::new(()),
+        }
     }
 
     pub(crate) fn current(&self) -> Arc<Config> {
@@ -51,10 +61,16 @@ impl Settings {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut config = Config::clone(&self.current());
         let black_list = config.config_black_list.clone();
-        if entries.iter().any(|entry| FIXED.contains(&&*entry.key) || black_list.split(';').any(|key| key == entry.key)) {
-            return Err(Refusal::new(ResponseCode::NO_PERMISSION, "Can not update config in black list."));
+        if entries.iter().any(|entry| {
+            FIXED.contains(&&*entry.key) || black_list.split(';').any(|key| key == entry.key)
+        }) {
+            return Err(Refusal::new(
+                ResponseCode::NO_PERMISSION,
+                "Can not update config in black list.",
+            ));
         }
-        configuration::apply("the update", text, &mut config).map_err(|error| refusal(error.to_string()))?;
+        configuration::apply("the update", text, &mut config)
+            .map_err(|error| refusal(error.to_string()))?;
         let path = Path::new(&config.config_store_path);
         let saved = read(&*self.disk, path).and_then(|old| {
             let old = String::from_utf8_lossy(old.as_deref().unwrap_or_default()).into_owned();
@@ -73,7 +89,9 @@ fn refusal(remark: String) -> Refusal {
 /// The file's text with some keys set: their lines are replaced where they stand alone, everything else stays, comments
 /// included, and keys without a line are appended.
 fn merged(old: &str, changes: &[configuration::Entry]) -> String {
-    let line_of = |entry: &configuration::Entry| format!("{}={}", entry.key, entry.value.replace('\\', "\\\\"));
+    let line_of = |entry: &configuration::Entry| {
+        format!("{}={}", entry.key, entry.value.replace('\\', "\\\\"))
+    };
     let mut written: Vec<&str> = Vec::new();
     let mut text = String::new();
     for line in old.lines() {
@@ -114,7 +132,11 @@ mod tests {
             assert_eq!(merged(old, &configuration::parse(changes).unwrap()), want);
         };
         check("", "a=1", "a=1\n");
-        check("# why\na = 1\nb=2\n", "b=3\nc=4", "# why\na = 1\nb=3\nc=4\n");
+        check(
+            "# why\na = 1\nb=2\n",
+            "b=3\nc=4",
+            "# why\na = 1\nb=3\nc=4\n",
+        );
         check("a=1\na=2\n", "a=3", "a=3\n");
     }
 
@@ -122,19 +144,29 @@ mod tests {
     fn updates_hold_at_once_and_survive() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("conf/namesrv.properties");
-        let config =
-            Config { config_store_path: path.display().to_string(), ..Config::default() };
+        let config = Config {
+            config_store_path: path.display().to_string(),
+            ..Config::default()
+        };
         let settings = Settings::new(config, Arc::new(RealDisk));
-        settings.update("supportActingMaster=true\nenableTopicList=false\n").unwrap();
+        settings
+            .update("supportActingMaster=true\nenableTopicList=false\n")
+            .unwrap();
         assert!(settings.policy().acting_master);
         assert!(!settings.current().enable_topic_list);
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, "supportActingMaster=true\nenableTopicList=false\n");
 
         let code = |text: &str| settings.update(text).unwrap_err().code;
-        assert_eq!(code("enableTopicList=true\nlistenPort=1"), ResponseCode::NO_PERMISSION);
+        assert_eq!(
+            code("enableTopicList=true\nlistenPort=1"),
+            ResponseCode::NO_PERMISSION
+        );
         assert_eq!(code("kvConfigPath=/x"), ResponseCode::NO_PERMISSION);
-        assert_eq!(code("enableTopicList=true\nenableTopicLst=true"), ResponseCode::SYSTEM_ERROR);
+        assert_eq!(
+            code("enableTopicList=true\nenableTopicLst=true"),
+            ResponseCode::SYSTEM_ERROR
+        );
         assert_eq!(code("enableTopicList=maybe"), ResponseCode::SYSTEM_ERROR);
         assert!(!settings.current().enable_topic_list, "all or nothing");
     }

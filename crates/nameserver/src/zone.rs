@@ -18,7 +18,10 @@ pub(crate) fn keep(route: &mut TopicRouteData, zone: &str) {
     let mut far_addrs = BTreeSet::new();
     route.broker_datas.retain(|broker| {
         let near = !broker.broker_addrs.contains_key(&0)
-            || broker.zone_name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(zone));
+            || broker
+                .zone_name
+                .as_deref()
+                .is_some_and(|name| name.eq_ignore_ascii_case(zone));
         if near {
             kept.insert(broker.broker_name.clone());
         } else {
@@ -26,6 +29,10 @@ pub(crate) fn keep(route: &mut TopicRouteData, zone: &str) {
         }
         near
     });
-    route.queue_datas.retain(|queue| kept.contains(&queue.broker_name));
-    route.filter_server_table.retain(|addr, _| !far_addrs.contains(addr));
+    route
+        .queue_datas
+        .retain(|queue| kept.contains(&queue.broker_name));
+    route
+        .filter_server_table
+        .retain(|addr, _| !far_addrs.contains(addr));
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use protocol::body::{DataVersion, KvTable, RegisterBrokerBody};
 use protocol::headers::{
-    BrokerHeartbeatRequest, QueryDataVersionRequest, QueryDataVersionResponse, RegisterBrokerRequest,
-    RegisterBrokerResponse, UnRegisterBrokerRequest,
+    BrokerHeartbeatRequest, QueryDataVersionRequest, QueryDataVersionResponse,
+    RegisterBrokerRequest, RegisterBrokerResponse, UnRegisterBrokerRequest,
 };
 use protocol::record;
 
@@ -24,7 +24,10 @@ pub(super) fn register(server: &NameServer, call: &Call<'_>) -> Result<Reply, Re
         return Err(Refusal::error("crc32 not match"));
     }
     let registration = Registration {
-        identity: Identity { cluster: request.cluster_name, addr: request.broker_addr },
+        identity: Identity {
+            cluster: request.cluster_name,
+            addr: request.broker_addr,
+        },
         broker_name: request.broker_name,
         broker_id: request.broker_id,
         ha_server_addr: request.ha_server_addr,
@@ -34,7 +37,9 @@ pub(super) fn register(server: &NameServer, call: &Call<'_>) -> Result<Reply, Re
         body: body(call, request.compressed)?,
         connection: call.connection.id(),
     };
-    server.connections().insert(call.connection.id(), Arc::downgrade(call.connection));
+    server
+        .connections()
+        .insert(call.connection.id(), Arc::downgrade(call.connection));
     let policy = server.settings.policy();
     let registered = server
         .write_table()
@@ -43,7 +48,9 @@ pub(super) fn register(server: &NameServer, call: &Call<'_>) -> Result<Reply, Re
     server.announce(registered.changed.into_iter().collect());
     if !call.connection.is_open() {
         // A large registration is taken in beside the read loop, so its connection may have been reported closed before.
-        let changes = server.write_table().connection_closed(policy, call.connection.id());
+        let changes = server
+            .write_table()
+            .connection_closed(policy, call.connection.id());
         server.connections().remove(&call.connection.id());
         server.announce(changes);
     }
@@ -52,7 +59,9 @@ pub(super) fn register(server: &NameServer, call: &Call<'_>) -> Result<Reply, Re
         master_addr: registered.master_addr,
     });
     match server.kv.namespace(ORDER_TOPIC_CONFIG) {
-        Some(table) if server.config().return_order_topic_config_to_broker => Ok(reply.with_body(&KvTable { table })),
+        Some(table) if server.config().return_order_topic_config_to_broker => {
+            Ok(reply.with_body(&KvTable { table }))
+        }
         _ => Ok(reply),
     }
 }
@@ -75,7 +84,10 @@ fn body(call: &Call<'_>, compressed: bool) -> Result<RegisterBrokerBody, Refusal
 pub(super) fn unregister(server: &NameServer, call: &Call<'_>) -> Result<Reply, Refusal> {
     let request: UnRegisterBrokerRequest = call.fields.read()?;
     let farewell = Farewell {
-        identity: Identity { cluster: request.cluster_name, addr: request.broker_addr },
+        identity: Identity {
+            cluster: request.cluster_name,
+            addr: request.broker_addr,
+        },
         broker_name: request.broker_name,
         broker_id: request.broker_id,
     };
@@ -87,7 +99,10 @@ pub(super) fn unregister(server: &NameServer, call: &Call<'_>) -> Result<Reply, 
 
 pub(super) fn heartbeat(server: &NameServer, call: &Call<'_>) -> Result<Reply, Refusal> {
     let request: BrokerHeartbeatRequest = call.fields.read()?;
-    let identity = Identity { cluster: request.cluster_name, addr: request.broker_addr };
+    let identity = Identity {
+        cluster: request.cluster_name,
+        addr: request.broker_addr,
+    };
     server.write_table().heartbeat(server.now_ms(), &identity);
     Ok(Reply::default())
 }
@@ -96,7 +111,10 @@ pub(super) fn heartbeat(server: &NameServer, call: &Call<'_>) -> Result<Reply, R
 pub(super) fn query_data_version(server: &NameServer, call: &Call<'_>) -> Result<Reply, Refusal> {
     let request: QueryDataVersionRequest = call.fields.read()?;
     let version: DataVersion = json(call.body)?;
-    let identity = Identity { cluster: request.cluster_name, addr: request.broker_addr };
+    let identity = Identity {
+        cluster: request.cluster_name,
+        addr: request.broker_addr,
+    };
     let mut table = server.write_table();
     let changed = table.data_version_differs(&identity, &version);
     table.heartbeat(server.now_ms(), &identity);

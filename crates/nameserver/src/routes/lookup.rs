@@ -29,11 +29,18 @@ impl Table {
         let mut route = TopicRouteData::default();
         for entry in on {
             route.queue_datas.push(entry.queue_data());
-            let Some(group) = self.brokers.get(&entry.broker) else { continue };
+            let Some(group) = self.brokers.get(&entry.broker) else {
+                continue;
+            };
             for addr in group.addrs.values() {
-                let identity = Identity { cluster: group.cluster.clone(), addr: addr.clone() };
+                let identity = Identity {
+                    cluster: group.cluster.clone(),
+                    addr: addr.clone(),
+                };
                 if let Some(servers) = self.filter_servers.get(&identity) {
-                    route.filter_server_table.insert(addr.clone(), servers.clone());
+                    route
+                        .filter_server_table
+                        .insert(addr.clone(), servers.clone());
                 }
             }
             let mut data = group.broker_data(&entry.broker);
@@ -58,7 +65,10 @@ impl Table {
                 .clusters
                 .iter()
                 .map(|(cluster, names)| {
-                    (cluster.clone(), names.iter().map(|name| name.to_string()).collect())
+                    (
+                        cluster.clone(),
+                        names.iter().map(|name| name.to_string()).collect(),
+                    )
                 })
                 .collect(),
         }
@@ -94,10 +104,14 @@ impl Table {
         let mut list = TopicList::default();
         for (cluster, names) in &self.clusters {
             list.topic_list.insert(cluster.clone());
-            list.topic_list.extend(names.iter().map(|name| name.to_string()));
+            list.topic_list
+                .extend(names.iter().map(|name| name.to_string()));
         }
-        list.broker_addr =
-            self.brokers.values().next().and_then(|group| group.addrs.values().next().cloned());
+        list.broker_addr = self
+            .brokers
+            .values()
+            .next()
+            .and_then(|group| group.addrs.values().next().cloned());
         list
     }
 

@@ -31,10 +31,14 @@ impl Table {
                 continue;
             };
             let name = Arc::clone(name);
-            let Some(group) = self.brokers.get_mut(&name) else { continue };
+            let Some(group) = self.brokers.get_mut(&name) else {
+                continue;
+            };
             let min_id = group.min_id();
             let members = group.addrs.len();
-            group.addrs.retain(|_, addr| *addr != farewell.identity.addr);
+            group
+                .addrs
+                .retain(|_, addr| *addr != farewell.identity.addr);
             if group.addrs.len() == members {
                 continue;
             }
@@ -64,7 +68,9 @@ impl Table {
             .filter_map(|(name, addr)| {
                 let group = self.brokers.get(&name)?;
                 // Brokers older than 5.0 do not act for their master and would not understand the notice.
-                group.enable_acting_master.then(|| min_id_change(group, Some(&addr), None))?
+                group
+                    .enable_acting_master
+                    .then(|| min_id_change(group, Some(&addr), None))?
             })
             .collect()
     }
@@ -74,9 +80,9 @@ impl Table {
         let read_only: BTreeSet<&Arc<str>> = reduced
             .iter()
             .filter(|name| {
-                self.brokers
-                    .get(*name)
-                    .is_some_and(|group| group.enable_acting_master && group.min_id() > Some(MASTER_ID))
+                self.brokers.get(*name).is_some_and(|group| {
+                    group.enable_acting_master && group.min_id() > Some(MASTER_ID)
+                })
             })
             .collect();
         if removed.is_empty() && read_only.is_empty() {
@@ -84,7 +90,10 @@ impl Table {
         }
         self.topics.retain(|_, on| {
             on.retain(|entry| !removed.contains(&entry.broker));
-            for entry in on.iter_mut().filter(|entry| read_only.contains(&entry.broker)) {
+            for entry in on
+                .iter_mut()
+                .filter(|entry| read_only.contains(&entry.broker))
+            {
                 entry.perm &= !perm::WRITE;
             }
             !on.is_empty()
@@ -106,10 +115,22 @@ impl Table {
             .filter_map(|farewell| self.live.get(&farewell.identity))
             .map(|live| live.connection)
             .collect();
-        for Farewell { identity, broker_name, .. } in &gone {
-            tracing::warn!(broker = broker_name, addr = identity.addr, "broker silent for too long");
+        for Farewell {
+            identity,
+            broker_name,
+            ..
+        } in &gone
+        {
+            tracing::warn!(
+                broker = broker_name,
+                addr = identity.addr,
+                "broker silent for too long"
+            );
         }
-        Expired { connections, changes: self.unregister(policy, &gone) }
+        Expired {
+            connections,
+            changes: self.unregister(policy, &gone),
+        }
     }
 
     /// The farewells that certain brokers did not send themselves.
@@ -134,7 +155,9 @@ impl Table {
             self.topics.remove(topic);
             return;
         };
-        let Some(names) = self.clusters.get(cluster) else { return };
+        let Some(names) = self.clusters.get(cluster) else {
+            return;
+        };
         if let Some(on) = self.topics.get_mut(topic) {
             on.retain(|entry| !names.contains(&entry.broker));
             if on.is_empty() {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use nameserver::{Config, Context, Running};
 use protocol::body::{
     BrokerMemberGroup, ClusterInfo, DataVersion, GetBrokerMemberGroupResponseBody, KvTable,
-    RegisterBrokerBody, TopicConfig, TopicConfigAndMappingSerializeWrapper, TopicConfigSerializeWrapper, TopicList,
-    TopicRouteData,
+    RegisterBrokerBody, TopicConfig, TopicConfigAndMappingSerializeWrapper,
+    TopicConfigSerializeWrapper, TopicList, TopicRouteData,
 };
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
@@ -46,7 +46,12 @@ impl Fixture {
         change(&mut config);
         let running = nameserver::start(config, context, ServerConfig::default()).unwrap();
         let addr = running.local_addr().to_string();
-        Fixture { running, addr, client: client(Arc::new(Silent)), directory }
+        Fixture {
+            running,
+            addr,
+            client: client(Arc::new(Silent)),
+            directory,
+        }
     }
 
     async fn ask(&self, request: Command) -> Command {
@@ -57,7 +62,11 @@ impl Fixture {
         self.ask(Command::request(code, header)).await
     }
 
-    async fn body<T: serde::de::DeserializeOwned>(&self, code: RequestCode, header: &impl WriteFields) -> T {
+    async fn body<T: serde::de::DeserializeOwned>(
+        &self,
+        code: RequestCode,
+        header: &impl WriteFields,
+    ) -> T {
         let answer = self.ask_for(code, header).await;
         assert_eq!(answer.response_code(), ResponseCode::SUCCESS, "{answer:?}");
         protocol::json::decode(&answer.body).unwrap()
@@ -66,7 +75,9 @@ impl Fixture {
     /// Waits until a topic has a route, or none.
     async fn until_routed(&self, topic: &str, routed: bool) {
         let has_route = async || {
-            let answer = self.ask_for(RequestCode::GET_ROUTEINFO_BY_TOPIC, &route_request(topic)).await;
+            let answer = self
+                .ask_for(RequestCode::GET_ROUTEINFO_BY_TOPIC, &route_request(topic))
+                .await;
             answer.response_code() == ResponseCode::SUCCESS
         };
         let waited = tokio::time::timeout(WAIT, async {
@@ -95,15 +106,28 @@ impl InboundHandler for Silent {
 }
 
 fn route_request(topic: &str) -> GetRouteInfoRequest {
-    GetRouteInfoRequest { topic: topic.to_owned(), ..Default::default() }
+    GetRouteInfoRequest {
+        topic: topic.to_owned(),
+        ..Default::default()
+    }
 }
 
 fn body(topics: &[&str]) -> RegisterBrokerBody {
-    let config = |topic: &str| TopicConfig { topic_name: topic.to_owned(), ..TopicConfig::default() };
+    let config = |topic: &str| TopicConfig {
+        topic_name: topic.to_owned(),
+        ..TopicConfig::default()
+    };
     RegisterBrokerBody {
         topic_config_serialize_wrapper: TopicConfigAndMappingSerializeWrapper {
-            topic_config_table: topics.iter().map(|topic| ((*topic).to_owned(), config(topic))).collect(),
-            data_version: DataVersion { counter: 1, state_version: 0, timestamp: 5 },
+            topic_config_table: topics
+                .iter()
+                .map(|topic| ((*topic).to_owned(), config(topic)))
+                .collect(),
+            data_version: DataVersion {
+                counter: 1,
+                state_version: 0,
+                timestamp: 5,
+            },
             ..Default::default()
         },
         ..Default::default()
@@ -133,7 +157,9 @@ fn registration(name: &str, id: i64, addr: &str, topics: &[&str], compressed: bo
 }
 
 async fn register(fixture: &Fixture, name: &str, id: i64, addr: &str, topics: &[&str]) -> Command {
-    let answer = fixture.ask(registration(name, id, addr, topics, true)).await;
+    let answer = fixture
+        .ask(registration(name, id, addr, topics, true))
+        .await;
     assert_eq!(answer.response_code(), ResponseCode::SUCCESS, "{answer:?}");
     answer
 }
@@ -144,17 +170,24 @@ async fn a_route_has_the_bytes_that_java_writes() {
     register(&fixture, "broker-a", 0, "127.0.0.1:10911", &["T", "U"]).await;
     let want = r#"{"brokerDatas":[{"brokerAddrs":{"0":"127.0.0.1:10911"},"brokerName":"broker-a","cluster":"DefaultCluster","enableActingMaster":false}],"filterServerTable":{},"queueDatas":[{"brokerName":"broker-a","perm":6,"readQueueNums":16,"topicSysFlag":0,"writeQueueNums":16}]}"#;
     for version in [0, 317, 401, 479] {
-        let mut request = Command::request(RequestCode::GET_ROUTEINFO_BY_TOPIC, &route_request("T"));
+        let mut request =
+            Command::request(RequestCode::GET_ROUTEINFO_BY_TOPIC, &route_request("T"));
         request.version = version;
         let answer = fixture.ask(request).await;
-        assert_eq!(std::str::from_utf8(&answer.body).unwrap(), want, "version {version}");
+        assert_eq!(
+            std::str::from_utf8(&answer.body).unwrap(),
+            want,
+            "version {version}"
+        );
     }
 }
 
 #[tokio::test]
 async fn an_unknown_topic_is_refused_in_the_words_that_clients_match() {
     let fixture = Fixture::start(|_| {});
-    let answer = fixture.ask_for(RequestCode::GET_ROUTEINFO_BY_TOPIC, &route_request("X")).await;
+    let answer = fixture
+        .ask_for(RequestCode::GET_ROUTEINFO_BY_TOPIC, &route_request("X"))
+        .await;
     assert_eq!(answer.code, 17);
     assert_eq!(
         answer.remark.as_deref(),
@@ -169,28 +202,44 @@ async fn an_unknown_topic_is_refused_in_the_words_that_clients_match() {
 async fn an_unknown_code_is_refused_by_its_number() {
     let fixture = Fixture::start(|_| {});
     let answer = fixture.ask_for(RequestCode(10), &()).await;
-    assert_eq!((answer.code, answer.remark.as_deref()), (3, Some(" request type 10 not supported")));
+    assert_eq!(
+        (answer.code, answer.remark.as_deref()),
+        (3, Some(" request type 10 not supported"))
+    );
 }
 
 #[tokio::test]
 async fn registrations_are_read_in_every_form() {
     let fixture = Fixture::start(|_| {});
     for (compressed, topic) in [(true, "Zipped"), (false, "Plain")] {
-        let request = registration(topic, 0, &format!("{topic}:1"), &[topic, "Both"], compressed);
+        let request = registration(
+            topic,
+            0,
+            &format!("{topic}:1"),
+            &[topic, "Both"],
+            compressed,
+        );
         assert_eq!(fixture.ask(request).await.code, 0);
     }
     // Before 3.0.11 the body is the topics alone.
     let wrapper = TopicConfigSerializeWrapper {
-        topic_config_table: body(&["Old", "Both"]).topic_config_serialize_wrapper.topic_config_table,
+        topic_config_table: body(&["Old", "Both"])
+            .topic_config_serialize_wrapper
+            .topic_config_table,
         ..Default::default()
     };
     let mut request = Command::request(RequestCode::REGISTER_BROKER, &header("old", 0, "old:1"))
         .with_body(protocol::json::encode(&wrapper));
     request.version = 30;
     assert_eq!(fixture.ask(request).await.code, 0);
-    let route: TopicRouteData =
-        fixture.body(RequestCode::GET_ROUTEINFO_BY_TOPIC, &route_request("Both")).await;
-    let names: Vec<&str> = route.broker_datas.iter().map(|broker| broker.broker_name.as_str()).collect();
+    let route: TopicRouteData = fixture
+        .body(RequestCode::GET_ROUTEINFO_BY_TOPIC, &route_request("Both"))
+        .await;
+    let names: Vec<&str> = route
+        .broker_datas
+        .iter()
+        .map(|broker| broker.broker_name.as_str())
+        .collect();
     assert_eq!(names, ["Plain", "Zipped", "old"]);
 }
 
@@ -207,28 +256,50 @@ async fn broken_registrations_are_refused_and_the_connection_goes_on() {
     wrong_crc.body = protocol::json::encode(&body(&["T"])).into();
     refused(wrong_crc, "crc32 not match").await;
     let garbage = |compressed| {
-        let header = RegisterBrokerRequest { compressed, ..header("a", 0, "a:1") };
-        Command::request(RequestCode::REGISTER_BROKER, &header).with_body(&b"\xff\x00{[nonsense"[..])
+        let header = RegisterBrokerRequest {
+            compressed,
+            ..header("a", 0, "a:1")
+        };
+        Command::request(RequestCode::REGISTER_BROKER, &header)
+            .with_body(&b"\xff\x00{[nonsense"[..])
     };
     refused(garbage(true), "Failed to decode RegisterBrokerBody").await;
     refused(garbage(false), "Failed to decode RegisterBrokerBody").await;
     let mut incomplete = FieldMap::of(&header("a", 0, "a:1"));
-    incomplete = incomplete.iter().filter(|(name, _)| *name != "brokerAddr").map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    refused(Command::request(RequestCode::REGISTER_BROKER, &incomplete), "brokerAddr").await;
-    refused(registration("a", 0, "a:1", &["T"], true), "register broker failed").await;
-    let topics: TopicList = fixture.body(RequestCode::GET_ALL_TOPIC_LIST_FROM_NAMESERVER, &()).await;
+    incomplete = incomplete
+        .iter()
+        .filter(|(name, _)| *name != "brokerAddr")
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    refused(
+        Command::request(RequestCode::REGISTER_BROKER, &incomplete),
+        "brokerAddr",
+    )
+    .await;
+    refused(
+        registration("a", 0, "a:1", &["T"], true),
+        "register broker failed",
+    )
+    .await;
+    let topics: TopicList = fixture
+        .body(RequestCode::GET_ALL_TOPIC_LIST_FROM_NAMESERVER, &())
+        .await;
     assert!(topics.topic_list.is_empty());
 }
 
 #[tokio::test]
 async fn a_large_registration_is_taken_in_beside_the_read_loop() {
     let fixture = Fixture::start(|_| {});
-    let names: Vec<String> = (0..3000).map(|number| format!("topic-with-a-long-name-{number:06}")).collect();
+    let names: Vec<String> = (0..3000)
+        .map(|number| format!("topic-with-a-long-name-{number:06}"))
+        .collect();
     let topics: Vec<&str> = names.iter().map(String::as_str).collect();
     let request = registration("a", 0, "a:1", &topics, false);
     assert!(request.body.len() > 64 << 10);
     assert_eq!(fixture.ask(request).await.code, 0);
-    let list: TopicList = fixture.body(RequestCode::GET_ALL_TOPIC_LIST_FROM_NAMESERVER, &()).await;
+    let list: TopicList = fixture
+        .body(RequestCode::GET_ALL_TOPIC_LIST_FROM_NAMESERVER, &())
+        .await;
     assert_eq!(list.topic_list.len(), 3000);
 }
 
@@ -244,8 +315,9 @@ async fn a_slave_hears_of_its_master_and_members_are_listed() {
         cluster_name: "DefaultCluster".to_owned(),
         broker_name: "a".to_owned(),
     };
-    let group: GetBrokerMemberGroupResponseBody =
-        fixture.body(RequestCode::GET_BROKER_MEMBER_GROUP, &request).await;
+    let group: GetBrokerMemberGroupResponseBody = fixture
+        .body(RequestCode::GET_BROKER_MEMBER_GROUP, &request)
+        .await;
     let want = BrokerMemberGroup {
         cluster: "DefaultCluster".to_owned(),
         broker_name: "a".to_owned(),
@@ -259,7 +331,14 @@ async fn a_closed_connection_is_a_farewell() {
     let fixture = Fixture::start(|_| {});
     let broker = client(Arc::new(Silent));
     let request = registration("a", 0, "a:1", &["T", "U"], true);
-    assert_eq!(broker.call(&fixture.addr, request, WAIT).await.unwrap().code, 0);
+    assert_eq!(
+        broker
+            .call(&fixture.addr, request, WAIT)
+            .await
+            .unwrap()
+            .code,
+        0
+    );
     fixture.until_routed("T", true).await;
     broker.close_address(&fixture.addr);
     fixture.until_routed("T", false).await;
@@ -270,9 +349,19 @@ async fn a_silent_broker_expires_and_its_connection_is_closed() {
     let fixture = Fixture::start(|config| config.scan_not_active_broker_interval = 10);
     let broker = client(Arc::new(Silent));
     let bytes = body(&["T", "U"]).encode(false);
-    let header = RegisterBrokerRequest { heartbeat_timeout_ms: Some(50), ..header("a", 0, "a:1") };
+    let header = RegisterBrokerRequest {
+        heartbeat_timeout_ms: Some(50),
+        ..header("a", 0, "a:1")
+    };
     let request = Command::request(RequestCode::REGISTER_BROKER, &header).with_body(bytes);
-    assert_eq!(broker.call(&fixture.addr, request, WAIT).await.unwrap().code, 0);
+    assert_eq!(
+        broker
+            .call(&fixture.addr, request, WAIT)
+            .await
+            .unwrap()
+            .code,
+        0
+    );
     fixture.until_routed("T", false).await;
 }
 
@@ -286,7 +375,13 @@ async fn heartbeats_and_farewells_are_heard() {
         broker_name: "a".to_owned(),
         ..Default::default()
     };
-    assert_eq!(fixture.ask_for(RequestCode::BROKER_HEARTBEAT, &heartbeat).await.code, 0);
+    assert_eq!(
+        fixture
+            .ask_for(RequestCode::BROKER_HEARTBEAT, &heartbeat)
+            .await
+            .code,
+        0
+    );
 
     let query = QueryDataVersionRequest {
         broker_name: "a".to_owned(),
@@ -295,7 +390,11 @@ async fn heartbeats_and_farewells_are_heard() {
         broker_id: 0,
     };
     for (counter, want) in [(1, "false"), (2, "true")] {
-        let version = DataVersion { counter, state_version: 0, timestamp: 5 };
+        let version = DataVersion {
+            counter,
+            state_version: 0,
+            timestamp: 5,
+        };
         let request = Command::request(RequestCode::QUERY_DATA_VERSION, &query)
             .with_body(protocol::json::encode(&version));
         let answer = fixture.ask(request).await;
@@ -310,8 +409,16 @@ async fn heartbeats_and_farewells_are_heard() {
         cluster_name: "DefaultCluster".to_owned(),
         broker_id: 0,
     };
-    assert_eq!(fixture.ask_for(RequestCode::UNREGISTER_BROKER, &farewell).await.code, 0);
-    let info: ClusterInfo = fixture.body(RequestCode::GET_BROKER_CLUSTER_INFO, &()).await;
+    assert_eq!(
+        fixture
+            .ask_for(RequestCode::UNREGISTER_BROKER, &farewell)
+            .await
+            .code,
+        0
+    );
+    let info: ClusterInfo = fixture
+        .body(RequestCode::GET_BROKER_CLUSTER_INFO, &())
+        .await;
     assert_eq!(info, ClusterInfo::default());
 }
 
@@ -321,24 +428,36 @@ async fn topics_and_permissions_are_administered() {
     register(&fixture, "a", 0, "a:1", &["T", "U"]).await;
     let broker_name = "a".to_owned();
     let wiped = fixture
-        .ask_for(RequestCode::WIPE_WRITE_PERM_OF_BROKER, &WipeWritePermOfBrokerRequest { broker_name: broker_name.clone() })
+        .ask_for(
+            RequestCode::WIPE_WRITE_PERM_OF_BROKER,
+            &WipeWritePermOfBrokerRequest {
+                broker_name: broker_name.clone(),
+            },
+        )
         .await;
     assert_eq!(wiped.fields.get("wipeTopicCount"), Some("2"));
     let perm = async || {
-        let route: TopicRouteData =
-            fixture.body(RequestCode::GET_ROUTEINFO_BY_TOPIC, &route_request("T")).await;
+        let route: TopicRouteData = fixture
+            .body(RequestCode::GET_ROUTEINFO_BY_TOPIC, &route_request("T"))
+            .await;
         route.queue_datas[0].perm
     };
     assert_eq!(perm().await, 4);
     let added = fixture
-        .ask_for(RequestCode::ADD_WRITE_PERM_OF_BROKER, &AddWritePermOfBrokerRequest { broker_name })
+        .ask_for(
+            RequestCode::ADD_WRITE_PERM_OF_BROKER,
+            &AddWritePermOfBrokerRequest { broker_name },
+        )
         .await;
     assert_eq!(added.fields.get("addTopicCount"), Some("2"));
     assert_eq!(perm().await, 6);
 
-    let route: TopicRouteData =
-        fixture.body(RequestCode::GET_ROUTEINFO_BY_TOPIC, &route_request("T")).await;
-    let new = RegisterTopicRequest { topic: "New".to_owned() };
+    let route: TopicRouteData = fixture
+        .body(RequestCode::GET_ROUTEINFO_BY_TOPIC, &route_request("T"))
+        .await;
+    let new = RegisterTopicRequest {
+        topic: "New".to_owned(),
+    };
     let request = Command::request(RequestCode::REGISTER_TOPIC_IN_NAMESRV, &new)
         .with_body(protocol::json::encode(&route));
     assert_eq!(fixture.ask(request).await.code, 0);
@@ -346,13 +465,33 @@ async fn topics_and_permissions_are_administered() {
         let list: TopicList = fixture.body(code, &header).await;
         list.topic_list.into_iter().collect::<Vec<_>>().join(",")
     };
-    let cluster = FieldMap::of(&GetTopicsByClusterRequest { cluster: "DefaultCluster".to_owned() });
-    assert_eq!(list(RequestCode::GET_TOPICS_BY_CLUSTER, cluster).await, "New,T,U");
-    let delete = DeleteTopicFromNamesrvRequest { topic: "New".to_owned(), ..Default::default() };
-    assert_eq!(fixture.ask_for(RequestCode::DELETE_TOPIC_IN_NAMESRV, &delete).await.code, 0);
+    let cluster = FieldMap::of(&GetTopicsByClusterRequest {
+        cluster: "DefaultCluster".to_owned(),
+    });
+    assert_eq!(
+        list(RequestCode::GET_TOPICS_BY_CLUSTER, cluster).await,
+        "New,T,U"
+    );
+    let delete = DeleteTopicFromNamesrvRequest {
+        topic: "New".to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(
+        fixture
+            .ask_for(RequestCode::DELETE_TOPIC_IN_NAMESRV, &delete)
+            .await
+            .code,
+        0
+    );
     let none = FieldMap::default;
-    assert_eq!(list(RequestCode::GET_ALL_TOPIC_LIST_FROM_NAMESERVER, none()).await, "T,U");
-    assert_eq!(list(RequestCode::GET_SYSTEM_TOPIC_LIST_FROM_NS, none()).await, "DefaultCluster,a");
+    assert_eq!(
+        list(RequestCode::GET_ALL_TOPIC_LIST_FROM_NAMESERVER, none()).await,
+        "T,U"
+    );
+    assert_eq!(
+        list(RequestCode::GET_SYSTEM_TOPIC_LIST_FROM_NS, none()).await,
+        "DefaultCluster,a"
+    );
     for code in [
         RequestCode::GET_UNIT_TOPIC_LIST,
         RequestCode::GET_HAS_UNIT_SUB_TOPIC_LIST,
@@ -370,31 +509,72 @@ async fn key_values_survive_a_restart() {
         key: key.to_owned(),
         value: value.to_owned(),
     };
-    assert_eq!(fixture.ask_for(RequestCode::PUT_KV_CONFIG, &put("T", "a:4")).await.code, 0);
-    assert_eq!(fixture.ask_for(RequestCode::PUT_KV_CONFIG, &put("gone", "a:8")).await.code, 0);
-    let gone = DeleteKVConfigRequest { namespace: "ORDER_TOPIC_CONFIG".to_owned(), key: "gone".to_owned() };
-    assert_eq!(fixture.ask_for(RequestCode::DELETE_KV_CONFIG, &gone).await.code, 0);
-    let Fixture { running, directory, .. } = fixture;
+    assert_eq!(
+        fixture
+            .ask_for(RequestCode::PUT_KV_CONFIG, &put("T", "a:4"))
+            .await
+            .code,
+        0
+    );
+    assert_eq!(
+        fixture
+            .ask_for(RequestCode::PUT_KV_CONFIG, &put("gone", "a:8"))
+            .await
+            .code,
+        0
+    );
+    let gone = DeleteKVConfigRequest {
+        namespace: "ORDER_TOPIC_CONFIG".to_owned(),
+        key: "gone".to_owned(),
+    };
+    assert_eq!(
+        fixture
+            .ask_for(RequestCode::DELETE_KV_CONFIG, &gone)
+            .await
+            .code,
+        0
+    );
+    let Fixture {
+        running, directory, ..
+    } = fixture;
     running.shutdown().await;
     let file = std::fs::read_to_string(directory.path().join("kvConfig.json")).unwrap();
-    assert_eq!(file, r#"{"configTable":{"ORDER_TOPIC_CONFIG":{"T":"a:4"}}}"#);
+    assert_eq!(
+        file,
+        r#"{"configTable":{"ORDER_TOPIC_CONFIG":{"T":"a:4"}}}"#
+    );
 
-    let fixture = Fixture::start_in(directory, Context::default(), |config| config.order_message_enable = true);
-    let get = |key: &str| GetKVConfigRequest { namespace: "ORDER_TOPIC_CONFIG".to_owned(), key: key.to_owned() };
+    let fixture = Fixture::start_in(directory, Context::default(), |config| {
+        config.order_message_enable = true
+    });
+    let get = |key: &str| GetKVConfigRequest {
+        namespace: "ORDER_TOPIC_CONFIG".to_owned(),
+        key: key.to_owned(),
+    };
     let answer = fixture.ask_for(RequestCode::GET_KV_CONFIG, &get("T")).await;
     assert_eq!(answer.fields.get("value"), Some("a:4"));
-    let answer = fixture.ask_for(RequestCode::GET_KV_CONFIG, &get("gone")).await;
+    let answer = fixture
+        .ask_for(RequestCode::GET_KV_CONFIG, &get("gone"))
+        .await;
     assert_eq!(answer.code, 22);
-    assert_eq!(answer.remark.as_deref(), Some("No config item, Namespace: ORDER_TOPIC_CONFIG Key: gone"));
-    let namespace = GetKVListByNamespaceRequest { namespace: "ORDER_TOPIC_CONFIG".to_owned() };
-    let table: KvTable = fixture.body(RequestCode::GET_KVLIST_BY_NAMESPACE, &namespace).await;
+    assert_eq!(
+        answer.remark.as_deref(),
+        Some("No config item, Namespace: ORDER_TOPIC_CONFIG Key: gone")
+    );
+    let namespace = GetKVListByNamespaceRequest {
+        namespace: "ORDER_TOPIC_CONFIG".to_owned(),
+    };
+    let table: KvTable = fixture
+        .body(RequestCode::GET_KVLIST_BY_NAMESPACE, &namespace)
+        .await;
     assert_eq!(table.table.len(), 1);
 
     // Brokers get the ordered topics when they register, clients with the route.
     let answer = register(&fixture, "a", 0, "a:1", &["T", "U"]).await;
     assert_eq!(&answer.body[..], br#"{"table":{"T":"a:4"}}"#);
-    let route: TopicRouteData =
-        fixture.body(RequestCode::GET_ROUTEINFO_BY_TOPIC, &route_request("T")).await;
+    let route: TopicRouteData = fixture
+        .body(RequestCode::GET_ROUTEINFO_BY_TOPIC, &route_request("T"))
+        .await;
     assert_eq!(route.order_topic_conf.as_deref(), Some("a:4"));
 }
 
@@ -409,7 +589,10 @@ async fn a_broken_key_value_file_is_not_overwritten() {
         ..Config::default()
     };
     let started = nameserver::start(config, Context::default(), ServerConfig::default());
-    let error = started.err().expect("a file that cannot be understood stops the start").to_string();
+    let error = started
+        .err()
+        .expect("a file that cannot be understood stops the start")
+        .to_string();
     assert!(error.contains("kvConfig.json"), "{error}");
 }
 
@@ -417,7 +600,8 @@ async fn a_broken_key_value_file_is_not_overwritten() {
 async fn the_configuration_is_read_and_changed() {
     let fixture = Fixture::start(|_| {});
     let update = async |text: &str| {
-        let request = Command::request(RequestCode::UPDATE_NAMESRV_CONFIG, &()).with_body(text.as_bytes().to_vec());
+        let request = Command::request(RequestCode::UPDATE_NAMESRV_CONFIG, &())
+            .with_body(text.as_bytes().to_vec());
         fixture.ask(request).await
     };
     assert_eq!(update("enableTopicList=false\n").await.code, 0);
@@ -425,12 +609,23 @@ async fn the_configuration_is_read_and_changed() {
     let text = String::from_utf8(answer.body.to_vec()).unwrap();
     assert!(text.contains("enableTopicList=false\n"), "{text}");
     let answer = fixture.ask_for(RequestCode::GET_UNIT_TOPIC_LIST, &()).await;
-    assert_eq!((answer.code, answer.remark.as_deref()), (1, Some("disable")));
+    assert_eq!(
+        (answer.code, answer.remark.as_deref()),
+        (1, Some("disable"))
+    );
     let answer = update("kvConfigPath=/tmp/x").await;
-    assert_eq!((answer.code, answer.remark.as_deref()), (16, Some("Can not update config in black list.")));
+    assert_eq!(
+        (answer.code, answer.remark.as_deref()),
+        (16, Some("Can not update config in black list."))
+    );
     assert_eq!(update("needWaitForService=true").await.code, 0);
-    let answer = fixture.ask_for(RequestCode::GET_ROUTEINFO_BY_TOPIC, &route_request("T")).await;
-    assert_eq!((answer.code, answer.remark.as_deref()), (1, Some("name server not ready")));
+    let answer = fixture
+        .ask_for(RequestCode::GET_ROUTEINFO_BY_TOPIC, &route_request("T"))
+        .await;
+    assert_eq!(
+        (answer.code, answer.remark.as_deref()),
+        (1, Some("name server not ready"))
+    );
 }
 
 #[tokio::test]
@@ -446,12 +641,17 @@ async fn a_route_stays_within_the_zone_that_is_asked_for() {
     slave.fields.insert("enableActingMaster", "true".to_owned());
     assert_eq!(fixture.ask(slave).await.code, 0);
     let names = async |mode: &str| {
-        let mut request = Command::request(RequestCode::GET_ROUTEINFO_BY_TOPIC, &route_request("T"));
+        let mut request =
+            Command::request(RequestCode::GET_ROUTEINFO_BY_TOPIC, &route_request("T"));
         request.fields.insert("__ZONE_MODE", mode.to_owned());
         request.fields.insert("__ZONE_NAME", "z1".to_owned());
         let answer = fixture.ask(request).await;
         let route: TopicRouteData = protocol::json::decode(&answer.body).unwrap();
-        let queues: Vec<String> = route.queue_datas.into_iter().map(|queue| queue.broker_name).collect();
+        let queues: Vec<String> = route
+            .queue_datas
+            .into_iter()
+            .map(|queue| queue.broker_name)
+            .collect();
         queues.join(",")
     };
     assert_eq!(names("true").await, "near,slave");
@@ -469,14 +669,19 @@ async fn members_are_told_when_their_lowest_id_changes() {
     )
     .unwrap();
     let addr = member.local_addr().to_string();
-    let context = Context { client: Some(client(Arc::new(Silent))), ..Context::default() };
+    let context = Context {
+        client: Some(client(Arc::new(Silent))),
+        ..Context::default()
+    };
     let fixture = Fixture::start_in(tempfile::tempdir().unwrap(), context, |config| {
         config.notify_min_broker_id_changed = true;
         config.support_acting_master = true;
     });
     for (id, addr) in [(0, "127.0.0.1:1"), (1, addr.as_str())] {
         let mut request = registration("a", id, addr, &["T", "U"], true);
-        request.fields.insert("enableActingMaster", "true".to_owned());
+        request
+            .fields
+            .insert("enableActingMaster", "true".to_owned());
         assert_eq!(fixture.ask(request).await.code, 0);
     }
     let farewell = UnRegisterBrokerRequest {
@@ -485,14 +690,30 @@ async fn members_are_told_when_their_lowest_id_changes() {
         cluster_name: "DefaultCluster".to_owned(),
         broker_id: 0,
     };
-    assert_eq!(fixture.ask_for(RequestCode::UNREGISTER_BROKER, &farewell).await.code, 0);
-    let notice = tokio::time::timeout(WAIT, hearing.recv()).await.unwrap().unwrap();
-    assert_eq!(notice.request_code(), RequestCode::NOTIFY_MIN_BROKER_ID_CHANGE);
+    assert_eq!(
+        fixture
+            .ask_for(RequestCode::UNREGISTER_BROKER, &farewell)
+            .await
+            .code,
+        0
+    );
+    let notice = tokio::time::timeout(WAIT, hearing.recv())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        notice.request_code(),
+        RequestCode::NOTIFY_MIN_BROKER_ID_CHANGE
+    );
     assert_eq!(notice.fields.get("minBrokerId"), Some("1"));
     assert_eq!(notice.fields.get("offlineBrokerAddr"), Some("127.0.0.1:1"));
-    let route: TopicRouteData =
-        fixture.body(RequestCode::GET_ROUTEINFO_BY_TOPIC, &route_request("T")).await;
-    assert_eq!(route.broker_datas[0].broker_addrs[&0], addr, "the slave stands in");
+    let route: TopicRouteData = fixture
+        .body(RequestCode::GET_ROUTEINFO_BY_TOPIC, &route_request("T"))
+        .await;
+    assert_eq!(
+        route.broker_datas[0].broker_addrs[&0], addr,
+        "the slave stands in"
+    );
 }
 
 struct Member {
@@ -543,10 +764,17 @@ async fn a_port_in_use_is_a_clear_error() {
     let config = Config {
         bind_address: "127.0.0.1".to_owned(),
         listen_port: fixture.running.local_addr().port(),
-        kv_config_path: fixture.directory.path().join("other.json").display().to_string(),
+        kv_config_path: fixture
+            .directory
+            .path()
+            .join("other.json")
+            .display()
+            .to_string(),
         ..Config::default()
     };
-    let error = nameserver::start(config, Context::default(), ServerConfig::default()).err().unwrap();
+    let error = nameserver::start(config, Context::default(), ServerConfig::default())
+        .err()
+        .unwrap();
     assert!(error.to_string().contains(&fixture.addr), "{error}");
 }
 
@@ -556,7 +784,10 @@ async fn the_process_asks_its_own_name_server_without_a_socket() {
     let local = client(Arc::new(Silent));
     local.register_local("in-process", fixture.running.service());
     let request = registration("a", 0, "a:1", &["T", "U"], true);
-    assert_eq!(local.call("in-process", request, WAIT).await.unwrap().code, 0);
+    assert_eq!(
+        local.call("in-process", request, WAIT).await.unwrap().code,
+        0
+    );
     fixture.until_routed("T", true).await;
     local.close_address("in-process");
     fixture.until_routed("T", false).await;
