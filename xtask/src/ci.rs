@@ -4,7 +4,10 @@ use anyhow::{Result, bail};
 
 use crate::cargo::{cargo, root, run};
 use crate::report::{Outcome, summarize};
-use crate::{configuration_page, tidy as rules};
+use crate::{configuration_page, kill, tidy as rules};
+
+/// Kills in each of the two flush modes.
+const KILLS: usize = 25;
 
 /// Everything that must hold before a change lands.
 pub fn ci() -> Result<()> {
@@ -40,6 +43,9 @@ fn all_tests(part: Option<&str>) -> Vec<Outcome> {
         outcomes.push(Outcome::of("crates", || {
             run(&mut cargo(&["test", "--workspace", "--quiet"]))
         }));
+    }
+    if part.is_none_or(|part| part == "kill") {
+        outcomes.push(Outcome::of("kill", || kill::campaign(KILLS)));
     }
     outcomes
 }

@@ -18,7 +18,7 @@ the reason. A key that nobody knows is an error that names the nearest known one
 ";
 
 fn page() -> String {
-    let broker = markdown_table(&broker::Config::default());
+    let broker = markdown_table(&broker::BrokerKeys::default());
     let nameserver = markdown_table(&nameserver::Config::default());
     format!("{INTRODUCTION}## Broker\n\n{broker}\n## Name server\n\n{nameserver}")
 }

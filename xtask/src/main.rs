@@ -3,6 +3,8 @@
 mod cargo;
 mod ci;
 mod configuration_page;
+mod kill;
+mod live;
 mod report;
 mod tidy;
 
@@ -13,6 +15,7 @@ cargo xtask VERB
 
   ci                     what CI runs: format, lints, documentation, rules, then `test`
   test [PART]            all tests: the crates', then the official clients and the Java server beside a live Apogee
+  kill CYCLES            `kill -9` under load, CYCLES times in each flush mode (`test` does 25)
   tidy                   the rules of the code base that a program can check
   docs-configuration     write docs/configuration.md from the declared keys (--check: only compare)
 ";
@@ -24,6 +27,7 @@ fn main() -> ExitCode {
         ["ci"] => ci::ci(),
         ["test"] => ci::test(None),
         ["test", part] => ci::test(Some(part)),
+        ["kill", cycles] => cycles.parse().map_err(Into::into).and_then(kill::campaign),
         ["tidy"] => ci::tidy(),
         ["docs-configuration"] => configuration_page::write(),
         ["docs-configuration", "--check"] => configuration_page::check(),

@@ -1,0 +1,103 @@
+//! A name server and brokers on free ports and directories of their own.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use broker::{Broker, BrokerKeys};
+use platform::clock::RealClock;
+use platform::disk::RealDisk;
+use protocol::command::Command;
+use remoting::{Client, ClientConfig, InboundHandler, ServerConfig};
+use tempfile::TempDir;
+
+/// Long enough for a loaded machine, short enough for a test that hangs.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+struct NoPushes;
+
+impl InboundHandler for NoPushes {
+    fn on_request(
+        &self,
+        _: &str,
+        _: Command,
+    ) -> Pin<Box<dyn Future<Output = Option<Command>> + Send>> {
+        Box::pin(async { None })
+    }
+}
+
+/// Ends when dropped.
+pub struct Cluster {
+    nameserver: nameserver::Running,
+    brokers: Vec<Option<broker::Running>>,
+    _dirs: Vec<TempDir>,
+}
+
+impl Cluster {
+    /// `names` are the brokers' names.
+    pub async fn start(names: &[&str]) -> Self {
+        Self::start_with(names, |_| {}).await
+    }
+
+    /// The same, with a change of every broker's configuration.
+    pub async fn start_with(names: &[&str], change: impl Fn(&mut BrokerKeys)) -> Self {
+        let mut dirs = vec![TempDir::new().unwrap()];
+        let config = nameserver::Config {
+            bind_address: "127.0.0.1".to_owned(),
+            listen_port: 0,
+            kv_config_path: dirs[0].path().join("kvConfig.json").display().to_string(),
+            ..nameserver::Config::default()
+        };
+        let context = nameserver::Context::default();
+        let nameserver = nameserver::start(config, context, ServerConfig::default()).unwrap();
+        let mut brokers = Vec::new();
+        for name in names {
+            let dir = TempDir::new().unwrap();
+            let mut keys = BrokerKeys::default();
+            keys.broker_name = (*name).to_owned();
+            keys.bind_address = "127.0.0.1".to_owned();
+            keys.broker_ip1 = "127.0.0.1".to_owned();
+            keys.listen_port = 0;
+            keys.namesrv_addr = nameserver.local_addr().to_string();
+            keys.store_path_root_dir = dir.path().join("store").display().to_string();
+            keys.mapped_file_size_commit_log = 64 << 20;
+            keys.max_hash_slot_num = 1_000;
+            keys.max_index_num = 4_000;
+            keys.disk_max_used_space_ratio = 99;
+            keys.disk_space_clean_forcibly_ratio = 100;
+            keys.disk_space_warning_level_ratio = 100;
+            change(&mut keys);
+            let context = broker::Context {
+                disk: Arc::new(RealDisk),
+                clock: Arc::new(RealClock::new()),
+                client: Arc::new(Client::new(ClientConfig::default(), Arc::new(NoPushes))),
+                config_file: None,
+            };
+            let running = Broker::start(keys, context).await.unwrap();
+            running.registered(PATIENCE).await;
+            brokers.push(Some(running));
+            dirs.push(dir);
+        }
+        Self { nameserver, brokers, _dirs: dirs }
+    }
+
+    pub fn nameserver(&self) -> String {
+        self.nameserver.local_addr().to_string()
+    }
+
+    /// Stops one broker for good.
+    pub async fn stop(&mut self, index: usize) {
+        let broker = self.brokers[index].take().unwrap();
+        broker.shutdown().await.unwrap();
+    }
+}
+
+/// Waits until `condition` holds.
+pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} did not come true within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
