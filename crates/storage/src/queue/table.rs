@@ -214,26 +214,28 @@ impl Table {
     pub(crate) fn retain(&self, queue: &Arc<Queue>, entries: &mut Entries) {
         if !entries.retained && entries.first() < entries.max() {
             entries.retained = true;
-            self.retained
-                .lock()
-                .expect("no code panics while it changes the list of retained queues")
-                .push(Arc::clone(queue));
+            self.retained().push(Arc::clone(queue));
         }
     }
 
     /// Lets go of written entries whose record lies before `keep_from`, in queues that get no new ones. At most as many queues are looked at
     /// as there are records in the memory tail.
     pub(crate) fn sweep_retained(&self, keep_from: u64) {
-        let mut retained = self
-            .retained
-            .lock()
-            .expect("no code panics while it changes the list of retained queues");
-        retained.retain(|queue| {
+        // Taken out, so that no queue's lock is waited for under the list's.
+        let mut queues = std::mem::take(&mut *self.retained());
+        queues.retain(|queue| {
             let mut entries = queue.entries();
             let keep = !entries.forget(keep_from);
             entries.retained = keep;
             keep
         });
+        self.retained().append(&mut queues);
+    }
+
+    fn retained(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Queue>>> {
+        self.retained
+            .lock()
+            .expect("no code panics while it changes the list of retained queues")
     }
 
     pub(crate) fn backlog(&self) -> usize {
