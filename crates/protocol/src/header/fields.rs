@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::HeaderError;
 use super::binary::{take_long, take_short};
-use super::scan::{Kind, Scanner, Token};
+use super::scan::{Kind, Scanner, Token, unescape};
 use crate::number;
 
 /// Fields as they lie in a frame, or in a `FieldMap`. Cheap to copy; they were checked when the header was decoded.
@@ -24,47 +24,63 @@ enum Source<'a> {
     Map(&'a FieldMap),
 }
 
-/// A name or a value, not converted.
+/// The name of a field, as written.
 #[derive(Clone, Copy)]
-pub(crate) enum FieldValue<'a> {
-    /// As it is.
-    Text(&'a str),
-    /// A piece of JSON, cut out when somebody looks at it.
-    Json(&'a str, Token),
-    /// UTF-8, as checked when the header was decoded.
-    Bytes(&'a [u8]),
+pub(crate) struct FieldName<'a> {
+    bytes: &'a [u8],
+    escaped: bool,
+}
+
+impl<'a> FieldName<'a> {
+    fn text(self) -> Cow<'a, str> {
+        match (std::str::from_utf8(self.bytes), self.escaped) {
+            (Ok(text), escaped) => unescape(text, escaped),
+            (Err(_), _) => String::from_utf8_lossy(self.bytes),
+        }
+    }
+
+    /// The bytes as written: with JSON's escapes, which none of RocketMQ's names needs.
+    #[inline]
+    pub(crate) fn raw(self) -> &'a [u8] {
+        self.bytes
+    }
+}
+
+/// The value of a field, as written. Small and flat, so that it travels in registers.
+#[derive(Clone, Copy)]
+pub(crate) struct FieldValue<'a> {
+    text: &'a str,
+    escaped: bool,
 }
 
 impl<'a> FieldValue<'a> {
-    pub(crate) fn text(self) -> Cow<'a, str> {
-        match self {
-            FieldValue::Text(text) => Cow::Borrowed(text),
-            FieldValue::Json(text, token) => token.unescaped(text),
-            FieldValue::Bytes(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) => Cow::Borrowed(text),
-                Err(_) => String::from_utf8_lossy(bytes),
-            },
-        }
-    }
+    pub(crate) const EMPTY: Self = Self {
+        text: "",
+        escaped: false,
+    };
 
-    /// The bytes as written: with JSON's escapes, which neither numbers nor booleans nor RocketMQ's names hold.
     #[inline]
-    pub(crate) fn raw(self) -> &'a [u8] {
-        match self {
-            FieldValue::Text(text) => text.as_bytes(),
-            FieldValue::Json(text, token) => token.bytes(text),
-            FieldValue::Bytes(bytes) => bytes,
+    fn plain(text: &'a str) -> Self {
+        Self {
+            text,
+            escaped: false,
         }
     }
 
+    #[inline]
+    pub(crate) fn text(self) -> Cow<'a, str> {
+        unescape(self.text, self.escaped)
+    }
+
+    /// JSON's escapes are not undone: no client escapes digits.
     #[inline]
     pub(crate) fn integer(self) -> Option<i64> {
-        number::parse(self.raw())
+        number::parse(self.text.as_bytes())
     }
 
     #[inline]
     pub(crate) fn boolean(self) -> bool {
-        parse_boolean(self.raw())
+        parse_boolean(self.text.as_bytes())
     }
 }
 
@@ -184,39 +200,62 @@ enum Walk<'a> {
 }
 
 impl<'a> Iterator for Entries<'a> {
-    type Item = (FieldValue<'a>, FieldValue<'a>);
+    type Item = (FieldName<'a>, FieldValue<'a>);
 
-    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
+        self.next_inlined()
+    }
+}
+
+impl<'a> Entries<'a> {
+    /// As `next`, for the loops of the hottest headers: through a call, name and value would pass through memory, which
+    /// cost a third of the time.
+    #[inline(always)]
+    pub(crate) fn next_inlined(&mut self) -> Option<(FieldName<'a>, FieldValue<'a>)> {
+        let plain_name = |bytes| FieldName {
+            bytes,
+            escaped: false,
+        };
         match &mut self.0 {
             Walk::Json(scanner) => loop {
                 let key = scanner.next_key()?;
                 let value = scanner.value().ok()?;
                 if value.kind != Kind::Null {
                     let text = scanner.whole();
-                    return Some((FieldValue::Json(text, key), FieldValue::Json(text, value)));
+                    let name = FieldName {
+                        bytes: key.bytes(text),
+                        escaped: key.kind == Kind::Escaped,
+                    };
+                    return Some((
+                        name,
+                        FieldValue {
+                            text: value.text(text),
+                            escaped: value.kind == Kind::Escaped,
+                        },
+                    ));
                 }
             },
             Walk::BinaryText { text, at } => loop {
-                let rest = text.as_bytes().get(*at..)?;
-                let (name, value, behind) = take_entry(rest)?;
-                let value_at = text.len() - behind.len() - value.len();
+                let (name, value, behind) = take_entry(text.as_bytes().get(*at..)?)?;
                 *at = text.len() - behind.len();
                 if !value.is_empty() {
-                    let value = text.get(value_at..*at)?;
-                    return Some((FieldValue::Bytes(name), FieldValue::Text(value)));
+                    let value = text.get(*at - value.len()..*at)?;
+                    return Some((plain_name(name), FieldValue::plain(value)));
                 }
             },
             Walk::Binary(rest) => loop {
                 let (name, value, behind) = take_entry(rest)?;
                 *rest = behind;
                 if !value.is_empty() {
-                    return Some((FieldValue::Bytes(name), FieldValue::Bytes(value)));
+                    return Some((
+                        plain_name(name),
+                        FieldValue::plain(std::str::from_utf8(value).ok()?),
+                    ));
                 }
             },
             Walk::Map(entries) => {
                 let (name, value) = entries.next()?;
-                Some((FieldValue::Text(name), FieldValue::Text(value)))
+                Some((plain_name(name.as_bytes()), FieldValue::plain(value)))
             }
         }
     }

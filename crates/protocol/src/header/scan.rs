@@ -168,7 +168,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The next key of an object that was scanned before and whose opening brace was taken; `None` at its end.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next_key(&mut self) -> Option<Token> {
         if self.take(b'}') {
             return None;
@@ -187,7 +187,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The next value, whatever it is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn value(&mut self) -> Result<Token, JsonError> {
         self.value_at(0)
     }
@@ -332,6 +332,7 @@ fn find_special(bytes: &[u8], mut at: usize) -> usize {
 }
 
 /// The text that a scanned string stands for.
+#[inline]
 pub(crate) fn unescape(raw: &str, escaped: bool) -> Cow<'_, str> {
     if escaped {
         Cow::Owned(unescape_owned(raw))

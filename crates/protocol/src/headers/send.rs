@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::field::{self, Field};
 use super::fields;
-use crate::header::{FieldError, Fields, ReadFields, WriteFields};
+use crate::header::{FieldError, FieldValue, Fields, ReadFields, WriteFields};
 
 /// Header of `SEND_MESSAGE` in its long form, which is still the main path of the C++ and Go clients. Borrows its texts.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -84,35 +84,45 @@ fn read<'a>(
         }
     };
     let mut header = SendMessageRequest::default();
+    // The texts wait as they are: assigning a `Cow` would look each time whether there is something to free.
+    let (mut group, mut topic, mut default_topic) =
+        (FieldValue::EMPTY, FieldValue::EMPTY, FieldValue::EMPTY);
+    let (mut properties, mut broker_name) = (None, None);
     // One bit a field that must be there: the first eight.
     let mut missing = 0xffu32;
-    for (field_name, value) in fields.entries() {
+    let mut entries = fields.entries();
+    while let Some((field_name, value)) = entries.next_inlined() {
         let Some(letter) = letter(field_name.raw()) else {
             continue;
         };
         match letter {
-            b'a' => header.producer_group = value.text(),
-            b'b' => header.topic = value.text(),
-            b'c' => header.default_topic = value.text(),
+            b'a' => group = value,
+            b'b' => topic = value,
+            b'c' => default_topic = value,
             b'd' => header.default_topic_queue_nums = field::read(name(3), value)?,
             b'e' => header.queue_id = field::read(name(4), value)?,
             b'f' => header.sys_flag = field::read(name(5), value)?,
             b'g' => header.born_timestamp_ms = field::read(name(6), value)?,
             b'h' => header.flag = field::read(name(7), value)?,
-            b'i' => header.properties = Some(value.text()),
-            b'j' => header.reconsume_times = field::read(name(9), value)?,
-            b'k' => header.unit_mode = field::read(name(10), value)?,
-            b'l' => header.max_reconsume_times = field::read(name(11), value)?,
-            b'm' => header.batch = field::read(name(12), value)?,
-            b'n' => header.broker_name = Some(value.text()),
+            b'i' => properties = Some(value),
+            b'j' => header.reconsume_times = Some(field::read(name(9), value)?),
+            b'k' => header.unit_mode = Some(field::read(name(10), value)?),
+            b'l' => header.max_reconsume_times = Some(field::read(name(11), value)?),
+            b'm' => header.batch = Some(field::read(name(12), value)?),
+            b'n' => broker_name = Some(value),
             _ => continue,
         }
         missing &= !(1 << (letter - b'a'));
     }
-    match missing {
-        0 => Ok(header),
-        _ => Err(FieldError::Missing(name(missing.trailing_zeros() as usize))),
+    if missing != 0 {
+        return Err(FieldError::Missing(name(missing.trailing_zeros() as usize)));
     }
+    header.producer_group = group.text();
+    header.topic = topic.text();
+    header.default_topic = default_topic.text();
+    header.properties = properties.map(FieldValue::text);
+    header.broker_name = broker_name.map(FieldValue::text);
+    Ok(header)
 }
 
 fn write(header: &SendMessageRequest<'_>, long: bool, write: &mut dyn FnMut(&str, &str)) {
