@@ -43,8 +43,13 @@ impl Listener {
     async fn hear(&self, is: impl Fn(&Command) -> bool) -> Command {
         let wait = async {
             loop {
-                if let Some(at) = self.heard.lock().unwrap().iter().position(&is) {
-                    return self.heard.lock().unwrap().drain(..=at).next_back().unwrap();
+                let found = {
+                    let mut heard = self.heard.lock().unwrap();
+                    let at = heard.iter().position(&is);
+                    at.and_then(|at| heard.drain(..=at).next_back())
+                };
+                if let Some(found) = found {
+                    return found;
                 }
                 self.news.notified().await;
             }
