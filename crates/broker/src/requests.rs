@@ -8,6 +8,7 @@ pub(crate) mod send;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod config;
+pub(crate) mod forward;
 pub(crate) mod group;
 pub(crate) mod lock;
 pub(crate) mod offset;

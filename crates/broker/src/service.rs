@@ -18,6 +18,7 @@ const HANDLERS: &[&[Entry]] = &[
     requests::client::HANDLERS,
     requests::cluster::HANDLERS,
     requests::config::HANDLERS,
+    requests::forward::HANDLERS,
     requests::group::HANDLERS,
     requests::lock::HANDLERS,
     requests::offset::HANDLERS,

@@ -118,11 +118,15 @@ impl Topics {
 
     /// Whether the topic promises order across its queues is set; gives the topic when that is a change.
     pub(crate) fn set_order(&self, topic: &str, order: bool) -> Option<Arc<TopicConfig>> {
-        let existing = self.get(topic).filter(|existing| existing.order != order)?;
-        let changed = self.write().put(TopicConfig {
+        let mut table = self.write();
+        let existing = table.topics.get(topic);
+        let existing = existing.filter(|existing| existing.order != order)?;
+        let changed = TopicConfig {
             order,
-            ..TopicConfig::clone(&existing)
-        });
+            ..TopicConfig::clone(existing)
+        };
+        let changed = table.put(changed);
+        drop(table);
         self.file.touch();
         Some(changed)
     }

@@ -112,19 +112,16 @@ fn register_consumer(
     else {
         return Ok(false);
     };
-    let in_order = data.subscription_data_set.iter().any(|subscription| {
-        broker
-            .topics
-            .get(&subscription.topic)
-            .is_some_and(|topic| topic.order)
+    // A heartbeat without subscriptions does not say whether one of them is in order.
+    let in_order = with_subscriptions.then(|| {
+        let mut subscriptions = data.subscription_data_set.iter();
+        subscriptions.any(|subscription| {
+            let topic = broker.topics.get(&subscription.topic);
+            topic.is_some_and(|topic| topic.order)
+        })
     });
-    ensure_retry_topic(
-        broker,
-        group,
-        config.retry_queue_nums,
-        in_order,
-        data.unit_mode,
-    );
+    let queues = config.retry_queue_nums;
+    ensure_retry_topic(broker, group, queues, in_order, data.unit_mode);
     let consumer = Consumer {
         consume_type: data.consume_type,
         message_model: data.message_model,
@@ -143,10 +140,17 @@ fn register_consumer(
     Ok(registered.subscription_wanted)
 }
 
-fn ensure_retry_topic(broker: &Broker, group: &str, queues: i32, in_order: bool, unit: bool) {
+fn ensure_retry_topic(
+    broker: &Broker,
+    group: &str,
+    queues: i32,
+    in_order: Option<bool>,
+    unit: bool,
+) {
     let name = topic::retry_topic(group);
     if let Some(existing) = broker.topics.get(&name) {
-        if existing.order != in_order
+        if let Some(in_order) = in_order
+            && existing.order != in_order
             && let Some(changed) = broker.topics.set_order(&name, in_order)
         {
             broker.topic_changed(&changed);
@@ -158,7 +162,7 @@ fn ensure_retry_topic(broker: &Broker, group: &str, queues: i32, in_order: bool,
         topic_name: name,
         read_queue_nums: queues,
         write_queue_nums: queues,
-        order: in_order,
+        order: in_order.unwrap_or(false),
         topic_sys_flag: if unit { sysflag::TOPIC_UNIT_SUB } else { 0 },
         ..body::TopicConfig::default()
     };

@@ -1,13 +1,14 @@
-//! Positions: of consumer groups (14, 15, 43, 222), of queues (30, 31), by time (29, 32).
+//! Positions: of consumer groups (14, 15, 43, 222, 314), of queues (30, 31), by time (29, 32).
 //! Java 5.3: `ConsumerManageProcessor`, `AdminBrokerProcessor`.
 
 use protocol::body::{MessageQueue, ResetOffsetBody};
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::headers::{
-    BoundaryType, GetEarliestMsgStoretimeRequest, GetEarliestMsgStoretimeResponse,
-    GetMaxOffsetRequest, GetMaxOffsetResponse, GetMinOffsetRequest, GetMinOffsetResponse,
-    QueryConsumerOffsetRequest, QueryConsumerOffsetResponse, ResetOffsetRequest,
-    SearchOffsetRequest, SearchOffsetResponse, UpdateConsumerOffsetRequest,
+    BoundaryType, CloneGroupOffsetRequest, GetEarliestMsgStoretimeRequest,
+    GetEarliestMsgStoretimeResponse, GetMaxOffsetRequest, GetMaxOffsetResponse,
+    GetMinOffsetRequest, GetMinOffsetResponse, QueryConsumerOffsetRequest,
+    QueryConsumerOffsetResponse, ResetOffsetRequest, SearchOffsetRequest, SearchOffsetResponse,
+    UpdateConsumerOffsetRequest,
 };
 use protocol::json;
 use storage::{Boundary, Read, ReadError, ReadMode, ReadStatus};
@@ -36,6 +37,7 @@ pub(crate) const HANDLERS: &[Entry] = &[
         Kind::Blocking,
         reset,
     ),
+    (RequestCode::CLONE_GROUP_OFFSET, Kind::Inline, copy),
 ];
 
 /// Queue numbers that an offset may be committed for; no topic has more queues.
@@ -259,4 +261,28 @@ fn within(broker: &Broker, topic: &str, queue_id: i32, offset: i64) -> Result<i6
     Err(Refusal::system_error(format!(
         "Target offset {offset} not in consume queue range [{min}-{max}]"
     )))
+}
+
+/// One group takes over where another one is. Topics that connected consumers of the other one no longer subscribe to are
+/// left out, unless it is offline by the operator's word.
+fn copy(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
+    let header: CloneGroupOffsetRequest = call.header()?;
+    let from = header.src_group.as_str();
+    let topics = match header.topic.as_deref().map(str::trim) {
+        None | Some("") => broker.offsets.topics_of(from),
+        Some(topic) => std::iter::once(topic.to_owned()).collect(),
+    };
+    let consumers = broker
+        .clients
+        .consumer_group(from)
+        .filter(|_| !header.offline);
+    for topic in topics {
+        let wanted = consumers
+            .as_ref()
+            .is_none_or(|group| group.subscription(&topic).is_some());
+        if wanted && broker.topics.get(&topic).is_some() {
+            broker.offsets.copy(from, &header.dest_group, &topic);
+        }
+    }
+    Ok(Reply::ok())
 }

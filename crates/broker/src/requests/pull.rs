@@ -104,6 +104,7 @@ enum Forbidden {
     Group = 2,
     Topic = 3,
     Broadcasting = 4,
+    Subscription = 5,
 }
 
 impl<E: Into<Refusal>> From<E> for Denied {
@@ -386,6 +387,12 @@ fn filter_of(broker: &Broker, header: &PullMessageRequest, broadcast_allowed: bo
     if !broadcast_allowed && group.message_model() == MessageModel::Broadcasting {
         return Err(Forbidden::Broadcasting
             .because(format!("the consumer group[{group_name}] can not consume by broadcast way")));
+    }
+    if !broker.groups.may_read(group_name, &header.topic) {
+        return Err(Forbidden::Subscription.because(format!(
+            "the consumer group[{group_name}] is forbidden for topic[{}]",
+            header.topic
+        )));
     }
     let Some(subscription) = group.subscription(&header.topic) else {
         return Err(Denied::from(Refusal::new(

@@ -1,14 +1,15 @@
-//! Figures: of topics (202), of groups (208, 303). Java 5.3: `AdminBrokerProcessor`.
+//! Figures: of topics (202), of groups (208, 303, 317). Java 5.3: `AdminBrokerProcessor`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::body::{
-    ConsumeStats, MessageQueue, OffsetWrapper, QueryConsumeTimeSpanBody, QueueTimeSpan,
-    TopicConfig, TopicOffset, TopicStatsTable,
+    ConsumeStats, ConsumeStatsList, MessageQueue, OffsetWrapper, QueryConsumeTimeSpanBody,
+    QueueTimeSpan, TopicConfig, TopicOffset, TopicStatsTable,
 };
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::headers::{
-    GetConsumeStatsRequest, GetTopicStatsInfoRequest, QueryConsumeTimeSpanRequest,
+    GetConsumeStatsInBroker, GetConsumeStatsRequest, GetTopicStatsInfoRequest,
+    QueryConsumeTimeSpanRequest,
 };
 use protocol::json;
 
@@ -16,6 +17,11 @@ use crate::Broker;
 use crate::call::{Call, Entry, Kind, Refusal, Reply};
 
 pub(crate) const HANDLERS: &[Entry] = &[
+    (
+        RequestCode::GET_BROKER_CONSUME_STATS,
+        Kind::Blocking,
+        all_groups,
+    ),
     (RequestCode::GET_TOPIC_STATS_INFO, Kind::Blocking, topic),
     (RequestCode::GET_CONSUME_STATS, Kind::Blocking, group),
     (
@@ -70,23 +76,59 @@ fn topic(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
 
 fn group(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
     let header: GetConsumeStatsRequest = call.header()?;
-    let group = &header.consumer_group;
     let mut body = ConsumeStats::default();
     for topic in topics_of_interest(broker, &header) {
-        let Some(config) = broker.topics.get(&topic) else {
-            continue;
-        };
-        for queue_id in 0..config.read_queue_nums {
-            let consumer_offset = broker.offsets.query(group, &topic, queue_id).unwrap_or(0);
-            let offsets = OffsetWrapper {
-                broker_offset: broker.store.max_offset(&topic, queue_id) as i64,
-                consumer_offset,
-                last_timestamp: time_before(broker, &topic, queue_id, consumer_offset).unwrap_or(0),
-                pull_offset: consumer_offset,
-            };
-            body.offset_table
-                .insert(queue(broker, &topic, queue_id), offsets);
+        if let Some(config) = broker.topics.get(&topic) {
+            let queues = config.read_queue_nums;
+            add_progress(broker, &header.consumer_group, &topic, queues, &mut body);
         }
+    }
+    Ok(Reply::ok().body(json::encode(&body)))
+}
+
+/// How far the group has come in each queue of a topic.
+fn add_progress(broker: &Broker, group: &str, topic: &str, queues: i32, stats: &mut ConsumeStats) {
+    for queue_id in 0..queues {
+        let consumer_offset = broker.offsets.query(group, topic, queue_id).unwrap_or(0);
+        let offsets = OffsetWrapper {
+            broker_offset: broker.store.max_offset(topic, queue_id) as i64,
+            consumer_offset,
+            last_timestamp: time_before(broker, topic, queue_id, consumer_offset).unwrap_or(0),
+            pull_offset: consumer_offset,
+        };
+        let queue = queue(broker, topic, queue_id);
+        stats.offset_table.insert(queue, offsets);
+    }
+}
+
+/// The progress of all groups, or of those that consume ordered topics.
+fn all_groups(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
+    let header: GetConsumeStatsInBroker = call.header()?;
+    let mut body = ConsumeStatsList {
+        broker_addr: broker.identity().advertised.to_string(),
+        ..ConsumeStatsList::default()
+    };
+    for group in broker
+        .groups
+        .snapshot()
+        .subscription_group_table
+        .into_keys()
+    {
+        let mut of_group = Vec::new();
+        for topic in subscribed(broker, &group, broker.offsets.topics_of(&group)) {
+            let config = broker.topics.get(&topic);
+            let Some(config) = config.filter(|config| config.order || !header.order) else {
+                continue;
+            };
+            let mut stats = ConsumeStats::default();
+            add_progress(broker, &group, &topic, config.write_queue_nums, &mut stats);
+            for offsets in stats.offset_table.values() {
+                body.total_diff += offsets.broker_offset - offsets.consumer_offset;
+            }
+            of_group.push(stats);
+        }
+        body.consume_stats_list
+            .push(BTreeMap::from([(group, of_group)]));
     }
     Ok(Reply::ok().body(json::encode(&body)))
 }
@@ -107,14 +149,17 @@ fn topics_of_interest(broker: &Broker, header: &GetConsumeStatsRequest) -> BTree
     if !listed.is_empty() {
         return listed;
     }
-    let mut topics = match header.topic.as_deref().map(str::trim) {
+    let topics = match header.topic.as_deref().map(str::trim) {
         None | Some("") => broker.offsets.topics_of(&header.consumer_group),
         Some(topic) => BTreeSet::from([topic.to_owned()]),
     };
-    let subscriptions = broker
-        .clients
-        .consumer_group(&header.consumer_group)
-        .map(|group| group.subscriptions());
+    subscribed(broker, &header.consumer_group, topics)
+}
+
+/// Those of `topics` that the group's connected consumers still subscribe to; all of them when none is connected.
+fn subscribed(broker: &Broker, group: &str, mut topics: BTreeSet<String>) -> BTreeSet<String> {
+    let connected = broker.clients.consumer_group(group);
+    let subscriptions = connected.map(|group| group.subscriptions());
     if let Some(subscriptions) = subscriptions.filter(|subscriptions| !subscriptions.is_empty()) {
         topics.retain(|topic| subscriptions.contains_key(topic));
     }
