@@ -13,6 +13,7 @@ pub mod json;
 pub mod language;
 pub mod message_id;
 mod number;
+mod pairs;
 pub mod perm;
 pub mod properties;
 pub mod record;

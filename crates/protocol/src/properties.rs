@@ -129,11 +129,10 @@ impl Properties {
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Properties {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(entries: I) -> Self {
-        let mut properties = Self::new();
-        for (name, value) in entries {
-            properties.insert(name, value);
-        }
-        properties
+        let entries = entries
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        Self(crate::pairs::collect_last(entries))
     }
 }
 

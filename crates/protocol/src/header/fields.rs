@@ -332,11 +332,10 @@ impl FieldMap {
 
 impl<N: Into<Cow<'static, str>>, V: Into<String>> FromIterator<(N, V)> for FieldMap {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(entries: I) -> Self {
-        let mut map = Self::new();
-        for (name, value) in entries {
-            map.insert(name, value);
-        }
-        map
+        let entries = entries
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        Self(crate::pairs::collect_last(entries))
     }
 }
 

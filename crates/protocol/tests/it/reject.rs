@@ -181,3 +181,14 @@ fn broken_registrations_are_refused() {
     }
     assert!(RegisterBrokerBody::decode(b"[]", false, version::CURRENT).is_err());
 }
+
+/// A header of the largest size, full of tiny fields, must not take time by the square of their number.
+#[test]
+fn a_header_full_of_fields_is_read_in_linear_time() {
+    let fields: Vec<String> = (0..400_000)
+        .map(|number| format!("\"{number}\":\"\""))
+        .collect();
+    let header = format!("{{\"code\":10,\"extFields\":{{{}}}}}", fields.join(","));
+    let header = Header::decode(Codec::Json, header.as_bytes()).unwrap();
+    assert_eq!(header.fields.to_map().len(), 400_000);
+}
