@@ -43,6 +43,9 @@ final class Clients {
         consumer.setNamesrvAddr(nameServer);
         consumer.setInstanceName("i" + instance.incrementAndGet());
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+        // A rebalance changes the subscription's version and sends a heartbeat with it, which the client drops when another heartbeat is under way.
+        // Every server then answers pulls with "subscription not latest" until the next one.
+        consumer.setHeartbeatBrokerInterval(3_000);
         consumer.setConsumeThreadMin(4);
         consumer.setConsumeThreadMax(4);
         return consumer;

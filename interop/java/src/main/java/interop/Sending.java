@@ -157,7 +157,7 @@ final class Sending {
             return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
         });
         consumer.start();
-        await(20, "all of the subscribed tags", () -> got.size() >= want.size());
+        await(40, "all of the subscribed tags", () -> got.size() >= want.size());
         check(new HashSet<>(got).equals(want) && got.size() == want.size(), "received " + got);
         consumer.shutdown();
     }
