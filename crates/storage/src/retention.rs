@@ -143,7 +143,8 @@ fn remove_segments(inner: &Inner, reason: Reason) -> usize {
     while removed < config.delete_batch_max && !inner.stop.is_abandoned() {
         let forced =
             config.clean_forcibly_enabled && percent() > f64::from(config.clean_forcibly_ratio);
-        if !forced && !(expiring && first_is_expired(inner, now_ms)) {
+        let expired = expiring && first_is_expired(inner, now_ms);
+        if !forced && !expired {
             break;
         }
         // What is not synced stays: the flusher may be at it.
