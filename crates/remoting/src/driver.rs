@@ -224,16 +224,22 @@ impl Driver {
 
     /// Writes what waits, then reads what has come.
     fn poll_socket(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        let room = self.replies.out().len() <= self.bounds.take_outbox_below;
-        let out = room.then(|| self.replies.out());
-        let signals = self.closing.connection.poll_signals(cx, out);
-        if let Err(error) = self.poll_write(cx) {
-            return Poll::Ready(Event::End(End::Io(error)));
-        }
-        if let Some(reason) = signals.close {
-            return Poll::Ready(Event::End(End::Asked(reason)));
-        }
-        if signals.draining {
+        let draining = loop {
+            let room = self.has_room();
+            let out = room.then(|| self.replies.out());
+            let signals = self.closing.connection.poll_signals(cx, out);
+            if let Err(error) = self.poll_write(cx) {
+                return Poll::Ready(Event::End(End::Io(error)));
+            }
+            if let Some(reason) = signals.close {
+                return Poll::Ready(Event::End(End::Asked(reason)));
+            }
+            // An outbox that was left where it is, because too much waited, has nobody left to announce it.
+            if room || !self.has_room() {
+                break signals.draining;
+            }
+        };
+        if draining {
             return self.poll_drained();
         }
         if self.is_stalled() {
@@ -247,6 +253,10 @@ impl Driver {
             Poll::Ready(Err(error)) => Poll::Ready(Event::End(End::Io(error))),
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    fn has_room(&mut self) -> bool {
+        self.replies.out().len() <= self.bounds.take_outbox_below
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {

@@ -92,6 +92,34 @@ async fn pushes_to_a_peer_that_does_not_read_are_refused() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_that_waited_behind_a_large_answer_follows_it() {
+    // The outbox is left alone while more than this waits; when it all leaves in one write, nothing else wakes the task.
+    let running = start(ServerConfig {
+        output_bytes_max: 1,
+        ..ServerConfig::default()
+    });
+    let mut raw = Raw::connect(running.addr).await;
+    let large = 16_000_000;
+    raw.send(&bytes_of(
+        request(LARGE, &[("bytes", &large.to_string())], b""),
+        1,
+    ))
+    .await;
+    within(async {
+        while running.echo.served() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let connection = running.echo.connections.lock().unwrap()[0].clone();
+    connection
+        .send_oneway(request(PUSHED, &[], b"pushed"))
+        .unwrap();
+    assert_eq!(raw.next().await.unwrap().body.len(), large);
+    assert_eq!(raw.next().await.unwrap().body, &b"pushed"[..]);
+}
+
 /// Full for good: the task had time to take the outbox and could not.
 async fn is_full(connection: &remoting::Connection, body: &[u8]) -> bool {
     for _ in 0..1_000 {
