@@ -42,7 +42,8 @@ impl<'a> Call<'a> {
 
     /// The request's body as the JSON that it holds.
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Refusal> {
-        protocol::json::decode(self.request.body).map_err(|error| Refusal::system_error(error.to_string()))
+        protocol::json::decode(self.request.body)
+            .map_err(|error| Refusal::system_error(error.to_string()))
     }
 
     /// The request's body.
@@ -72,12 +73,18 @@ impl Reply {
 
     /// An answer with another code that is no refusal, such as "not found".
     pub fn with(code: ResponseCode) -> Reply {
-        Reply { code, remark: None, fields: FieldMap::default(), body: Bytes::new() }
+        Reply {
+            code,
+            remark: None,
+            fields: FieldMap::default(),
+            body: Bytes::new(),
+        }
     }
 
     /// The same with a response header.
     pub fn header(mut self, header: &impl WriteFields) -> Reply {
-        header.write_fields(&mut |name, value| self.fields.insert(name.to_owned(), value.to_owned()));
+        header
+            .write_fields(&mut |name, value| self.fields.insert(name.to_owned(), value.to_owned()));
         self
     }
 
@@ -107,7 +114,10 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with its code.
     pub fn new(code: ResponseCode, remark: impl Into<String>) -> Refusal {
-        Refusal { code, remark: remark.into() }
+        Refusal {
+            code,
+            remark: remark.into(),
+        }
     }
 
     /// SYSTEM_ERROR: what the request says cannot be understood, or this server failed.

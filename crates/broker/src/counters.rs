@@ -14,13 +14,16 @@ pub(crate) struct Counters {
 impl Counters {
     /// `messages` were stored as records that take `from..to` of the log.
     pub(crate) fn put(&self, messages: usize, from: u64, to: u64) {
-        self.messages_in.fetch_add(messages as u64, Ordering::Relaxed);
-        self.bytes_in.fetch_add(to.saturating_sub(from), Ordering::Relaxed);
+        self.messages_in
+            .fetch_add(messages as u64, Ordering::Relaxed);
+        self.bytes_in
+            .fetch_add(to.saturating_sub(from), Ordering::Relaxed);
     }
 
     /// `messages` were handed out.
     pub(crate) fn get(&self, messages: usize, bytes: usize) {
-        self.messages_out.fetch_add(messages as u64, Ordering::Relaxed);
+        self.messages_out
+            .fetch_add(messages as u64, Ordering::Relaxed);
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 

@@ -44,9 +44,20 @@ pub(crate) struct Waiter {
 
 impl Waiter {
     /// A pull that begins to wait now.
-    pub(crate) fn new(connection: Arc<Connection>, head: ReplyHead, pull: Pull, suspend: Duration) -> Waiter {
+    pub(crate) fn new(
+        connection: Arc<Connection>,
+        head: ReplyHead,
+        pull: Pull,
+        suspend: Duration,
+    ) -> Waiter {
         let deadline = pull::deadline(suspend);
-        Waiter { connection, head, pull, deadline, look_at: deadline }
+        Waiter {
+            connection,
+            head,
+            pull,
+            deadline,
+            look_at: deadline,
+        }
     }
 }
 
@@ -86,7 +97,8 @@ impl LongPoll {
     /// Lets a pull wait. It is answered when a message for it is visible, or at its deadline.
     pub(crate) fn park(&self, broker: &Broker, waiter: Waiter) -> Result<(), NotParked> {
         let topic = waiter.pull.topic.clone();
-        let (name, queue_id, offset) = (&*topic.topic_name, waiter.pull.queue_id, waiter.pull.offset);
+        let (name, queue_id, offset) =
+            (&*topic.topic_name, waiter.pull.queue_id, waiter.pull.offset);
         let mut state = self.state();
         // A connection that closes after this look removes the waiter by `closed`, which needs the same lock.
         if state.waiters.len() >= WAITERS_MAX || !waiter.connection.is_open() {
@@ -96,7 +108,8 @@ impl LongPoll {
         if state.add(waiter) {
             broker.store.watch_queue(name, queue_id, true);
         }
-        let arrived = broker.store.max_offset(name, queue_id) as i64 > offset && state.mark_ready(name, queue_id);
+        let arrived = broker.store.max_offset(name, queue_id) as i64 > offset
+            && state.mark_ready(name, queue_id);
         drop(state);
         if arrived || was_empty {
             self.work.notify_one();
@@ -108,7 +121,11 @@ impl LongPoll {
     pub(crate) fn closed(&self, connection: &Connection) {
         let mut state = self.state();
         let of_connection = (connection.id(), 0)..=(connection.id(), u64::MAX);
-        let ids: Vec<u64> = state.by_connection.range(of_connection).map(|(_, id)| *id).collect();
+        let ids: Vec<u64> = state
+            .by_connection
+            .range(of_connection)
+            .map(|(_, id)| *id)
+            .collect();
         for id in ids {
             state.remove(id);
         }
@@ -126,7 +143,12 @@ impl LongPoll {
     fn take_due(&self, now: Instant) -> Vec<Waiter> {
         let mut state = self.state();
         let mut due = Vec::new();
-        while let Some((_, id)) = state.deadlines.first().filter(|(look_at, _)| *look_at <= now).copied() {
+        while let Some((_, id)) = state
+            .deadlines
+            .first()
+            .filter(|(look_at, _)| *look_at <= now)
+            .copied()
+        {
             due.extend(state.remove(id));
         }
         due
@@ -172,7 +194,10 @@ impl State {
         if !self.queues.contains_key(topic) {
             self.queues.insert(Arc::from(topic), HashMap::new());
         }
-        let queues = self.queues.get_mut(topic).expect("the topic was added if it was not there");
+        let queues = self
+            .queues
+            .get_mut(topic)
+            .expect("the topic was added if it was not there");
         let mut is_new = false;
         let queue = queues.entry(waiter.pull.queue_id).or_insert_with(|| {
             is_new = true;
@@ -205,12 +230,21 @@ impl State {
 
     /// True when somebody waits there and the task does not know yet.
     fn mark_ready(&mut self, topic: &str, queue_id: i32) -> bool {
-        let Some((topic, queues)) = self.queues.get_key_value(topic) else { return false };
+        let Some((topic, queues)) = self.queues.get_key_value(topic) else {
+            return false;
+        };
         let key = (topic.clone(), queue_id);
-        if queues.get(&queue_id).is_none_or(|queue| queue.is_ready || queue.waiters.is_empty()) {
+        if queues
+            .get(&queue_id)
+            .is_none_or(|queue| queue.is_ready || queue.waiters.is_empty())
+        {
             return false;
         }
-        if let Some(queue) = self.queues.get_mut(&key.0).and_then(|queues| queues.get_mut(&queue_id)) {
+        if let Some(queue) = self
+            .queues
+            .get_mut(&key.0)
+            .and_then(|queues| queues.get_mut(&queue_id))
+        {
             queue.is_ready = true;
         }
         self.ready.push(key);
@@ -220,7 +254,10 @@ impl State {
     fn take_ready(&mut self) -> Vec<Waiter> {
         let mut taken = Vec::new();
         for (topic, queue_id) in std::mem::take(&mut self.ready) {
-            let queue = self.queues.get_mut(&topic).and_then(|queues| queues.get_mut(&queue_id));
+            let queue = self
+                .queues
+                .get_mut(&topic)
+                .and_then(|queues| queues.get_mut(&queue_id));
             let Some(queue) = queue else { continue };
             queue.is_ready = false;
             let ids = std::mem::take(&mut queue.waiters);
@@ -236,8 +273,14 @@ pub(crate) async fn run(broker: Arc<Broker>) {
     let mut swept_at = Instant::now();
     loop {
         // Timeouts are kept to a tick, so that parking a pull needs no timer of its own. Nobody waits: no ticks either.
-        let pause = if longpoll.is_empty() { SWEEP_INTERVAL } else { TICK };
-        let slept = tokio::time::timeout(pause, longpoll.work.notified()).await.is_err();
+        let pause = if longpoll.is_empty() {
+            SWEEP_INTERVAL
+        } else {
+            TICK
+        };
+        let slept = tokio::time::timeout(pause, longpoll.work.notified())
+            .await
+            .is_err();
         if slept && swept_at.elapsed() >= SWEEP_INTERVAL {
             swept_at = Instant::now();
             longpoll.sweep(&broker);
@@ -264,17 +307,27 @@ pub(crate) async fn run(broker: Arc<Broker>) {
 fn look(broker: &Arc<Broker>, mut waiter: Waiter) {
     let now = Instant::now();
     let is_due = now >= waiter.deadline;
-    let result = match waiter.pull.read(broker, waiter.pull.transfer(), ReadMode::NoWait) {
+    let result = match waiter
+        .pull
+        .read(broker, waiter.pull.transfer(), ReadMode::NoWait)
+    {
         Ok(result) => result,
         Err(ReadError::WouldBlock) => return look_cold(broker, waiter, now, is_due),
         Err(error) => {
             let remark = error.to_string();
             // Nobody is left to be told when this fails too.
-            let _ = waiter.connection.reply(waiter.head, ResponseCode::SYSTEM_ERROR, Some(&remark), &(), &[]);
+            let _ = waiter.connection.reply(
+                waiter.head,
+                ResponseCode::SYSTEM_ERROR,
+                Some(&remark),
+                &(),
+                &[],
+            );
             return;
         }
     };
-    let passes_over = result.status == ReadStatus::NoMatchedMessage && result.next_offset > waiter.pull.offset;
+    let passes_over =
+        result.status == ReadStatus::NoMatchedMessage && result.next_offset > waiter.pull.offset;
     if !is_due && passes_over {
         waiter.pull.offset = result.next_offset;
         return wait_on(broker, waiter);
@@ -291,12 +344,20 @@ fn look(broker: &Arc<Broker>, mut waiter: Waiter) {
 
 /// The client has read everything that is there.
 fn has_nothing_yet(status: ReadStatus) -> bool {
-    matches!(status, ReadStatus::OffsetOverflowOne | ReadStatus::NoMessageInQueue | ReadStatus::NoMatchedQueue)
+    matches!(
+        status,
+        ReadStatus::OffsetOverflowOne | ReadStatus::NoMessageInQueue | ReadStatus::NoMatchedQueue
+    )
 }
 
 fn look_cold(broker: &Arc<Broker>, waiter: Waiter, now: Instant, is_due: bool) {
     let left = (!is_due).then(|| waiter.deadline.saturating_duration_since(now));
-    let Waiter { connection, head, pull, .. } = waiter;
+    let Waiter {
+        connection,
+        head,
+        pull,
+        ..
+    } = waiter;
     if let Err(refusal) = pull::read_cold(broker, connection.clone(), head, pull, left) {
         // The client hears that it is too much, and asks again.
         let _ = connection.reply(head, refusal.code, Some(&refusal.remark), &(), &[]);

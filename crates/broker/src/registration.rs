@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use protocol::body::{RegisterBrokerBody, TopicConfig, TopicConfigAndMappingSerializeWrapper};
+use protocol::body::{
+    KvTable, RegisterBrokerBody, TopicConfig, TopicConfigAndMappingSerializeWrapper,
+};
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
 use protocol::headers::{RegisterBrokerRequest, UnRegisterBrokerRequest};
@@ -49,7 +51,11 @@ enum Round {
 
 impl Default for Registration {
     fn default() -> Registration {
-        Registration { pending: Mutex::default(), work: Notify::new(), done: watch::Sender::new(0) }
+        Registration {
+            pending: Mutex::default(),
+            work: Notify::new(),
+            done: watch::Sender::new(0),
+        }
     }
 }
 
@@ -67,7 +73,9 @@ impl Registration {
             pending.changed.clear();
         }
         if !pending.everything {
-            pending.changed.insert(Arc::from(&*topic.topic_name), topic.clone());
+            pending
+                .changed
+                .insert(Arc::from(&*topic.topic_name), topic.clone());
         }
         drop(pending);
         self.work.notify_one();
@@ -118,9 +126,15 @@ pub(crate) async fn run(broker: Arc<Broker>) {
         }
         tell(&broker, &round, &mut reachable).await;
         registration.done.send_replace(asked);
-        let ms = broker.keys().register_name_server_period.clamp(*PERIOD_MS.start(), *PERIOD_MS.end());
+        let ms = broker
+            .keys()
+            .register_name_server_period
+            .clamp(*PERIOD_MS.start(), *PERIOD_MS.end());
         let period = Duration::from_millis(ms);
-        if tokio::time::timeout(period, registration.work.notified()).await.is_err() {
+        if tokio::time::timeout(period, registration.work.notified())
+            .await
+            .is_err()
+        {
             registration.pending().everything = true;
         }
     }
@@ -130,7 +144,10 @@ pub(crate) async fn run(broker: Arc<Broker>) {
 fn name_servers(broker: &Broker) -> Vec<String> {
     let keys = broker.keys();
     let addresses = keys.namesrv_addr.split([';', ',']).map(str::trim);
-    addresses.filter(|address| !address.is_empty()).map(str::to_owned).collect()
+    addresses
+        .filter(|address| !address.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 async fn tell(broker: &Arc<Broker>, round: &Round, reachable: &mut HashMap<String, bool>) {
@@ -159,13 +176,20 @@ async fn tell(broker: &Arc<Broker>, round: &Round, reachable: &mut HashMap<Strin
     }
     while let Some(exchanged) = exchanges.join_next().await {
         // A task of this set ends early only when the process ends.
-        let Ok((server, outcome)) = exchanged else { continue };
+        let Ok((server, outcome)) = exchanged else {
+            continue;
+        };
         note(broker, server, outcome, reachable);
     }
 }
 
 /// Logs once when a name server's state changes.
-fn note(broker: &Broker, server: String, outcome: Result<(), Failure>, reachable: &mut HashMap<String, bool>) {
+fn note(
+    broker: &Broker,
+    server: String,
+    outcome: Result<(), Failure>,
+    reachable: &mut HashMap<String, bool>,
+) {
     let before = reachable.insert(server.clone(), outcome.is_ok());
     match outcome {
         Ok(()) if before != Some(true) => {
@@ -192,11 +216,38 @@ enum Failure {
     Refused { code: ResponseCode, remark: String },
 }
 
-async fn exchange(broker: &Broker, server: &str, command: Command, timeout: Duration) -> Result<(), Failure> {
+async fn exchange(
+    broker: &Broker,
+    server: &str,
+    command: Command,
+    timeout: Duration,
+) -> Result<(), Failure> {
     let answer = broker.client.call(server, command, timeout).await?;
     match answer.response_code() {
-        ResponseCode::SUCCESS => Ok(()),
-        code => Err(Failure::Refused { code, remark: answer.remark.unwrap_or_default() }),
+        ResponseCode::SUCCESS => {
+            take_order(broker, &answer);
+            Ok(())
+        }
+        code => Err(Failure::Refused {
+            code,
+            remark: answer.remark.unwrap_or_default(),
+        }),
+    }
+}
+
+/// The name server's answer lists the topics whose order was configured there. One that it does not list stays as it
+/// is, as in Java: an older name server lists none.
+fn take_order(broker: &Broker, answer: &Command) {
+    if answer.body.is_empty() {
+        return;
+    }
+    let Ok(ordered) = protocol::json::decode::<KvTable>(&answer.body) else {
+        return;
+    };
+    for topic in ordered.table.keys() {
+        if broker.topics.set_order(topic, true).is_some() {
+            tracing::info!(topic, "the name server says that this topic is ordered");
+        }
     }
 }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use protocol::properties as names;
 
+use crate::Identity;
 use crate::config::BrokerKeys;
 use crate::text::OffsetIds;
-use crate::Identity;
 
 /// What one request may ask for.
 #[derive(Clone, Copy, Debug)]

@@ -17,7 +17,9 @@ use crate::config::BrokerKeys;
 use crate::service::BrokerService;
 use crate::settings::Settings;
 use crate::{BLOCKING_REQUESTS_MAX, Broker, Context, Identity};
-use crate::{clients, groups, locks, longpoll, offsets, persist, registration, system_topics, topics};
+use crate::{
+    clients, groups, locks, longpoll, offsets, persist, registration, system_topics, topics,
+};
 
 /// The VIP port lies this far below the port for clients.
 const VIP_PORT_BELOW: u16 = 2;
@@ -58,8 +60,8 @@ pub struct Running {
     service: Arc<dyn Service>,
     server: Server,
     vip: Option<Server>,
+    registration: JoinHandle<()>,
     tasks: Vec<JoinHandle<()>>,
-    gate: JoinHandle<()>,
 }
 
 impl Broker {
@@ -93,7 +95,11 @@ impl Broker {
         let keys = Arc::new(keys);
         let broker = Arc::new(Broker {
             settings: RwLock::new(Arc::new(Settings::new(keys.clone(), &identity))),
-            unique_ids: UniqueIds::new(identity.address.ip(), std::process::id(), context.clock.now_ms() as i32),
+            unique_ids: UniqueIds::new(
+                identity.address.ip(),
+                std::process::id(),
+                context.clock.now_ms() as i32,
+            ),
             started_at_ms: context.clock.now_ms(),
             identity,
             config_dir,
@@ -117,13 +123,20 @@ impl Broker {
         service.begin(broker.clone());
         let service: Arc<dyn Service> = service;
         let vip = vip(&keys, server.local_addr(), server_config, &service);
-        let gate = tokio::spawn(follow_flush(store.flush_state(), gate));
+        let registration = tokio::spawn(registration::run(broker.clone()));
         let tasks = vec![
+            tokio::spawn(follow_flush(store.flush_state(), gate)),
             tokio::spawn(longpoll::run(broker.clone())),
-            tokio::spawn(registration::run(broker.clone())),
             tokio::spawn(persist::run(broker.clone())),
         ];
-        Ok(Running { broker, service, server, vip, tasks, gate })
+        Ok(Running {
+            broker,
+            service,
+            server,
+            vip,
+            registration,
+            tasks,
+        })
     }
 }
 
@@ -151,6 +164,9 @@ impl Running {
 
     /// Says goodbye to name servers and clients, writes everything that is still in memory, and closes the store.
     pub async fn shutdown(self) -> io::Result<()> {
+        // A registration under way must not come behind the goodbye.
+        self.registration.abort();
+        let _ = self.registration.await;
         registration::unregister(&self.broker).await;
         if let Some(vip) = &self.vip {
             vip.shutdown().await;
@@ -160,20 +176,21 @@ impl Running {
             task.abort();
         }
         let broker = self.broker.clone();
-        let saved = blocking(move || {
+        blocking(move || {
             let saved = persist::save_all(&broker);
             broker.store.close();
             saved
         })
-        .await;
-        self.gate.abort();
-        saved
+        .await
     }
 }
 
 impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Running").field("broker", &self.broker).field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("Running")
+            .field("broker", &self.broker)
+            .field("server", &self.server)
+            .finish_non_exhaustive()
     }
 }
 
@@ -195,22 +212,39 @@ async fn follow_flush(mut flushed: watch::Receiver<FlushState>, gate: watch::Sen
 }
 
 fn gate_of(state: FlushState) -> Gate {
-    Gate { position: state.flushed, failed: state.failed }
+    Gate {
+        position: state.flushed,
+        failed: state.failed,
+    }
 }
 
 /// Takes the port for clients.
-fn listen(keys: &BrokerKeys, config: ServerConfig, service: Arc<dyn Service>) -> Result<Server, StartError> {
-    let ip: IpAddr = keys
-        .bind_address
-        .parse()
-        .map_err(|_| StartError::Configuration(format!("bindAddress={} is no IP address", keys.bind_address)))?;
+fn listen(
+    keys: &BrokerKeys,
+    config: ServerConfig,
+    service: Arc<dyn Service>,
+) -> Result<Server, StartError> {
+    let ip: IpAddr = keys.bind_address.parse().map_err(|_| {
+        StartError::Configuration(format!(
+            "bindAddress={} is no IP address",
+            keys.bind_address
+        ))
+    })?;
     let address = SocketAddr::new(ip, keys.listen_port);
     Server::bind(address, config, service).map_err(|source| StartError::Listen { address, source })
 }
 
 /// The second port, which old clients use for sends. A broker without it serves as well, so a taken port is no error.
-fn vip(keys: &BrokerKeys, main: SocketAddr, config: ServerConfig, service: &Arc<dyn Service>) -> Option<Server> {
-    let port = keys.listen_port.checked_sub(VIP_PORT_BELOW).filter(|port| *port > 0)?;
+fn vip(
+    keys: &BrokerKeys,
+    main: SocketAddr,
+    config: ServerConfig,
+    service: &Arc<dyn Service>,
+) -> Option<Server> {
+    let port = keys
+        .listen_port
+        .checked_sub(VIP_PORT_BELOW)
+        .filter(|port| *port > 0)?;
     let address = SocketAddr::new(main.ip(), port);
     match Server::bind(address, config, service.clone()) {
         Ok(server) => Some(server),
@@ -231,7 +265,9 @@ fn server_config(keys: &BrokerKeys) -> ServerConfig {
 
 fn identity(keys: &BrokerKeys, port: u16) -> Result<Identity, StartError> {
     if keys.broker_name.is_empty() || keys.broker_cluster_name.is_empty() {
-        return Err(StartError::Configuration("brokerName and brokerClusterName must not be empty".to_owned()));
+        return Err(StartError::Configuration(
+            "brokerName and brokerClusterName must not be empty".to_owned(),
+        ));
     }
     let host = match keys.broker_ip1.as_str() {
         "" => own_address(&keys.bind_address).to_string(),
@@ -239,9 +275,20 @@ fn identity(keys: &BrokerKeys, port: u16) -> Result<Identity, StartError> {
     };
     let address = (host.as_str(), port)
         .to_socket_addrs()
-        .and_then(|mut addresses| addresses.next().ok_or_else(|| io::ErrorKind::NotFound.into()))
-        .map_err(|source| StartError::Resolve { host: host.clone(), source })?;
-    let replica_host = if keys.broker_ip2.is_empty() { &host } else { &keys.broker_ip2 };
+        .and_then(|mut addresses| {
+            addresses
+                .next()
+                .ok_or_else(|| io::ErrorKind::NotFound.into())
+        })
+        .map_err(|source| StartError::Resolve {
+            host: host.clone(),
+            source,
+        })?;
+    let replica_host = if keys.broker_ip2.is_empty() {
+        &host
+    } else {
+        &keys.broker_ip2
+    };
     Ok(Identity {
         cluster: Arc::from(&*keys.broker_cluster_name),
         name: Arc::from(&*keys.broker_name),
@@ -280,12 +327,18 @@ fn store_config(keys: &BrokerKeys) -> Result<storage::Config, StartError> {
             )));
         }
     };
-    let hours = keys.delete_when.split(';').map(str::trim).filter(|hour| !hour.is_empty());
+    let hours = keys
+        .delete_when
+        .split(';')
+        .map(str::trim)
+        .filter(|hour| !hour.is_empty());
     let delete_when_hours = hours
         .map(|hour| {
             let parsed = hour.parse::<u8>().ok().filter(|hour| *hour < 24);
             parsed.ok_or_else(|| {
-                StartError::Configuration(format!("deleteWhen={hour} must be hours from 00 to 23, separated by semicolons"))
+                StartError::Configuration(format!(
+                    "deleteWhen={hour} must be hours from 00 to 23, separated by semicolons"
+                ))
             })
         })
         .collect::<Result<Vec<_>, _>>()?;

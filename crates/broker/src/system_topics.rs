@@ -31,19 +31,35 @@ fn wanted(keys: &BrokerKeys, identity: &Identity) -> Vec<TopicConfig> {
     let mut wanted = vec![
         config(topic::SELF_TEST, 1, READ_WRITE),
         config(topic::BENCHMARK, BENCHMARK_QUEUES, READ_WRITE),
-        config(cluster, DEFAULT_QUEUES, inherited(keys.cluster_topic_enable)),
+        config(
+            cluster,
+            DEFAULT_QUEUES,
+            inherited(keys.cluster_topic_enable),
+        ),
         config(broker, 1, inherited(keys.broker_topic_enable)),
         config(topic::OFFSET_MOVED_EVENT, 1, READ_WRITE),
         config(topic::SCHEDULE, SCHEDULE_QUEUES, READ_WRITE),
         config(&topic::reply_topic(cluster), 1, READ_WRITE),
-        config(&format!("{}{cluster}", topic::REVIVE_LOG_PREFIX), REVIVE_QUEUES, READ_WRITE),
-        config(&format!("{}{broker}", topic::SYNC_BROKER_MEMBER_PREFIX), 1, perm::INHERIT),
+        config(
+            &format!("{}{cluster}", topic::REVIVE_LOG_PREFIX),
+            REVIVE_QUEUES,
+            READ_WRITE,
+        ),
+        config(
+            &format!("{}{broker}", topic::SYNC_BROKER_MEMBER_PREFIX),
+            1,
+            perm::INHERIT,
+        ),
         config(topic::TRANS_HALF, 1, READ_WRITE),
         config(topic::TRANS_OP_HALF, 1, READ_WRITE),
         config(topic::TIMER, 1, READ_WRITE),
     ];
     if keys.auto_create_topic_enable {
-        wanted.push(config(topic::AUTO_CREATE, keys.default_topic_queue_nums, perm::INHERIT | READ_WRITE));
+        wanted.push(config(
+            topic::AUTO_CREATE,
+            keys.default_topic_queue_nums,
+            perm::INHERIT | READ_WRITE,
+        ));
     }
     if keys.trace_topic_enable {
         wanted.push(config(&keys.msg_trace_topic_name, 1, READ_WRITE));

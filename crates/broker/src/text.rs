@@ -18,7 +18,10 @@ pub(crate) struct Decimal {
 impl Decimal {
     /// The text of `number`.
     pub(crate) fn new(number: i64) -> Decimal {
-        let mut decimal = Decimal { bytes: [0; DECIMAL_BYTES_MAX], start: DECIMAL_BYTES_MAX };
+        let mut decimal = Decimal {
+            bytes: [0; DECIMAL_BYTES_MAX],
+            start: DECIMAL_BYTES_MAX,
+        };
         let mut rest = number.unsigned_abs();
         loop {
             decimal.push_front(b'0' + (rest % 10) as u8);
@@ -54,7 +57,10 @@ pub(crate) struct OffsetIds {
 impl OffsetIds {
     /// Ids of the broker at `store_host`.
     pub(crate) fn new(store_host: SocketAddr) -> OffsetIds {
-        let mut ids = OffsetIds { bytes: [b'0'; OFFSET_ID_BYTES_MAX], len: 0 };
+        let mut ids = OffsetIds {
+            bytes: [b'0'; OFFSET_ID_BYTES_MAX],
+            len: 0,
+        };
         match store_host.ip() {
             IpAddr::V4(ip) => ids.push(&ip.octets()),
             IpAddr::V6(ip) => ids.push(&ip.octets()),
@@ -105,7 +111,10 @@ mod tests {
             let host: SocketAddr = host.parse().unwrap();
             let mut ids = OffsetIds::new(host);
             for offset in [0, 0x1234, u64::MAX] {
-                assert_eq!(ids.id(offset), protocol::message_id::encode_offset_id(host, offset));
+                assert_eq!(
+                    ids.id(offset),
+                    protocol::message_id::encode_offset_id(host, offset)
+                );
             }
         }
     }

@@ -37,9 +37,16 @@ pub(crate) fn check<'a>(
     of_batch: &Scan<'_>,
 ) -> Result<Vec<Item<'a>>, Refusal> {
     if header.topic.starts_with(topic::RETRY_PREFIX) {
-        return Err(message_illegal(format!("batch request does not support retry group {}", header.topic)));
+        return Err(message_illegal(format!(
+            "batch request does not support retry group {}",
+            header.topic
+        )));
     }
-    if config.attributes.get(QUEUE_TYPE).is_some_and(|kind| kind == "BatchCQ") {
+    if config
+        .attributes
+        .get(QUEUE_TYPE)
+        .is_some_and(|kind| kind == "BatchCQ")
+    {
         return Err(Refusal::new(
             ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
             "topics with queue.type=BatchCQ are not supported by this broker; send single messages or use another topic",
@@ -49,7 +56,9 @@ pub(crate) fn check<'a>(
         return Err(illegal(limits.message_bytes_max));
     }
     if of_batch.delayed() || of_batch.transaction {
-        return Err(message_illegal("a batch can be neither delayed nor part of a transaction"));
+        return Err(message_illegal(
+            "a batch can be neither delayed nor part of a transaction",
+        ));
     }
     let mut items = Vec::new();
     for item in batch::items(body) {
@@ -59,13 +68,21 @@ pub(crate) fn check<'a>(
         }
         let scan = properties::scan(item.properties);
         if scan.delayed() || scan.transaction || scan.inner_batch || scan.is_timed() {
-            return Err(message_illegal("a message of a batch can be neither delayed nor part of a transaction"));
+            return Err(message_illegal(
+                "a message of a batch can be neither delayed nor part of a transaction",
+            ));
         }
         if items.len() == MESSAGES_MAX {
-            return Err(message_illegal(format!("a batch holds at most {MESSAGES_MAX} messages")));
+            return Err(message_illegal(format!(
+                "a batch holds at most {MESSAGES_MAX} messages"
+            )));
         }
         let start = item.body.as_ptr() as usize - body.as_ptr() as usize;
-        items.push(Item { flag: item.flag, body: start..start + item.body.len(), properties: item.properties });
+        items.push(Item {
+            flag: item.flag,
+            body: start..start + item.body.len(),
+            properties: item.properties,
+        });
     }
     if items.is_empty() {
         return Err(message_illegal("the batch holds no message"));

@@ -22,11 +22,11 @@ use protocol::sysflag;
 use remoting::{Connection, Replies, Request};
 use storage::{AppendError, Appended, FlushMode, NewMessage};
 
+use crate::Broker;
 use crate::call::Refusal;
 use crate::requests::batch;
 use crate::settings::Settings;
 use crate::text::{Decimal, OffsetIds};
-use crate::Broker;
 
 use properties::Scan;
 
@@ -56,7 +56,10 @@ fn header_of<'a>(request: &Request<'a>) -> Result<Header<'a>, Refusal> {
 
 /// Whether a request is a send.
 pub(crate) fn is_send(code: RequestCode) -> bool {
-    matches!(code, RequestCode::SEND_MESSAGE | RequestCode::SEND_MESSAGE_V2 | RequestCode::SEND_BATCH_MESSAGE)
+    matches!(
+        code,
+        RequestCode::SEND_MESSAGE | RequestCode::SEND_MESSAGE_V2 | RequestCode::SEND_BATCH_MESSAGE
+    )
 }
 
 /// A message that has passed its checks. It names its parts by position, so that the memory outlives the batch.
@@ -102,10 +105,21 @@ thread_local! {
 }
 
 /// Serves every send among `requests`.
-pub(crate) fn serve(broker: &Broker, connection: &Arc<Connection>, requests: &[Request<'_>], replies: &mut Replies) {
+pub(crate) fn serve(
+    broker: &Broker,
+    connection: &Arc<Connection>,
+    requests: &[Request<'_>],
+    replies: &mut Replies,
+) {
     let settings = broker.settings();
     let mut sends = SCRATCH.take().unwrap_or_default();
-    let batch = Batch { broker, settings: &settings, requests, born_host: born_host(connection), connection };
+    let batch = Batch {
+        broker,
+        settings: &settings,
+        requests,
+        born_host: born_host(connection),
+        connection,
+    };
     for (index, request) in requests.iter().enumerate() {
         if !is_send(request.code()) {
             continue;
@@ -146,7 +160,8 @@ impl Batch<'_> {
         let mut topic = self.topic(sends, &header)?;
         let mut config = &sends.topics[topic];
         self.check_queue(config, &header)?;
-        let is_batch = header.batch == Some(true) || request.code() == RequestCode::SEND_BATCH_MESSAGE;
+        let is_batch =
+            header.batch == Some(true) || request.code() == RequestCode::SEND_BATCH_MESSAGE;
         if is_batch {
             return self.draft_batch(sends, topic, index, request, &header);
         }
@@ -156,7 +171,8 @@ impl Batch<'_> {
         self.check_features(&scan, header.sys_flag)?;
         let mut dead_letter = false;
         if let Some(group) = protocol::topic::group_of_retry_topic(&header.topic)
-            && let Some(dead) = topic::dead_letter(self.broker, group, request.header.version, &header)?
+            && let Some(dead) =
+                topic::dead_letter(self.broker, group, request.header.version, &header)?
         {
             topic = position_of(sends, dead);
             config = &sends.topics[topic];
@@ -166,7 +182,10 @@ impl Batch<'_> {
             return Err(not_yet("delayed messages (property DELAY)"));
         }
         if topic::is_compaction(config) && scan.keys.is_none() {
-            return Err(Refusal::new(ResponseCode::MESSAGE_ILLEGAL, "Required message key is missing"));
+            return Err(Refusal::new(
+                ResponseCode::MESSAGE_ILLEGAL,
+                "Required message key is missing",
+            ));
         }
         let queue_id = self.queue_id(config, if dead_letter { 0 } else { header.queue_id })?;
         let sys_flag = topic::sys_flag(config, header.sys_flag);
@@ -253,7 +272,9 @@ impl Batch<'_> {
     fn topic(&self, sends: &mut Sends, header: &Header<'_>) -> Result<usize, Refusal> {
         // Nearly always the topic of the message before.
         let latest = sends.topics.len().saturating_sub(TOPICS_REMEMBERED);
-        let known = sends.topics[latest..].iter().rposition(|config| *config.topic_name == *header.topic);
+        let known = sends.topics[latest..]
+            .iter()
+            .rposition(|config| *config.topic_name == *header.topic);
         if let Some(known) = known {
             return Ok(latest + known);
         }
@@ -271,7 +292,11 @@ impl Batch<'_> {
             ResponseCode::INVALID_PARAMETER,
             format!(
                 "request queueId[{}] is illegal, TopicConfig [topicName={}, readQueueNums={}, writeQueueNums={}] Producer: {}",
-                header.queue_id, config.topic_name, config.read_queue_nums, config.write_queue_nums, self.born_host
+                header.queue_id,
+                config.topic_name,
+                config.read_queue_nums,
+                config.write_queue_nums,
+                self.born_host
             ),
         ))
     }
@@ -292,7 +317,11 @@ impl Batch<'_> {
     }
 
     fn check_body(&self, body_bytes: usize) -> Result<(), Refusal> {
-        if body_bytes <= self.settings.limits.message_bytes_max { Ok(()) } else { Err(self.illegal()) }
+        if body_bytes <= self.settings.limits.message_bytes_max {
+            Ok(())
+        } else {
+            Err(self.illegal())
+        }
     }
 
     /// What belongs to a part that this version does not have must not be stored as if it were a plain message.
@@ -313,7 +342,9 @@ impl Batch<'_> {
                 ResponseCode::MESSAGE_ILLEGAL,
                 "timer message illegal, the delay or the deliver time is no number",
             )),
-            Ok(Some(_)) => Err(not_yet("timed messages (properties TIMER_DELIVER_MS, TIMER_DELAY_MS, TIMER_DELAY_SEC)")),
+            Ok(Some(_)) => Err(not_yet(
+                "timed messages (properties TIMER_DELIVER_MS, TIMER_DELAY_MS, TIMER_DELAY_SEC)",
+            )),
             Ok(None) => Ok(()),
         }
     }
@@ -335,7 +366,9 @@ impl Batch<'_> {
         match outcome {
             Ok(()) => self.answer(sends, replies),
             // One message may be at fault, and must not take the others with it.
-            Err(error) if is_about_a_message(&error) && sends.waiting.len() > 1 => self.append_singly(sends, replies),
+            Err(error) if is_about_a_message(&error) && sends.waiting.len() > 1 => {
+                self.append_singly(sends, replies)
+            }
             Err(error) => {
                 let refusal = self.refusal(&error);
                 for waiting in &sends.waiting {
@@ -364,10 +397,15 @@ impl Batch<'_> {
         for waiting in &sends.waiting {
             let drafts = &sends.drafts[first..first + waiting.messages];
             first += waiting.messages;
-            let messages: Vec<_> = drafts.iter().map(|draft| self.message(sends, draft)).collect();
+            let messages: Vec<_> = drafts
+                .iter()
+                .map(|draft| self.message(sends, draft))
+                .collect();
             let mut appended = Vec::with_capacity(messages.len());
             match self.broker.store.append(&messages, &mut appended) {
-                Ok(()) => self.answer_one(waiting, &sends.text, &appended, &mut String::new(), replies),
+                Ok(()) => {
+                    self.answer_one(waiting, &sends.text, &appended, &mut String::new(), replies)
+                }
                 Err(error) => self.refuse(waiting.head, &self.refusal(&error), replies),
             }
         }
@@ -396,7 +434,9 @@ impl Batch<'_> {
         let mut ids = std::mem::take(&mut sends.ids);
         let mut rest = sends.appended.as_slice();
         for waiting in &sends.waiting {
-            let Some((appended, behind)) = rest.split_at_checked(waiting.messages) else { break };
+            let Some((appended, behind)) = rest.split_at_checked(waiting.messages) else {
+                break;
+            };
             rest = behind;
             self.answer_one(waiting, &sends.text, appended, &mut ids, replies);
         }
@@ -411,8 +451,12 @@ impl Batch<'_> {
         ids: &mut String,
         replies: &mut Replies,
     ) {
-        let (Some(first), Some(last)) = (appended.first(), appended.last()) else { return };
-        self.broker.counters.put(appended.len(), first.physical_offset, last.end);
+        let (Some(first), Some(last)) = (appended.first(), appended.last()) else {
+            return;
+        };
+        self.broker
+            .counters
+            .put(appended.len(), first.physical_offset, last.end);
         let mut offset_ids = self.settings.offset_ids;
         let message_id = match appended {
             [one] => offset_ids.id(one.physical_offset),
@@ -427,14 +471,27 @@ impl Batch<'_> {
             transaction_id: (!unique_id.is_empty()).then_some(unique_id),
         };
         if waiting.wait_for_flush {
-            replies.reply_when(last.end, waiting.head, ResponseCode::SUCCESS, None, &fields, &[]);
+            replies.reply_when(
+                last.end,
+                waiting.head,
+                ResponseCode::SUCCESS,
+                None,
+                &fields,
+                &[],
+            );
         } else {
             replies.reply(waiting.head, ResponseCode::SUCCESS, None, &fields, &[]);
         }
     }
 
     fn refuse(&self, head: ReplyHead, refusal: &Refusal, replies: &mut Replies) {
-        replies.reply(head, refusal.code, Some(&refusal.remark), &Region(self.settings), &[]);
+        replies.reply(
+            head,
+            refusal.code,
+            Some(&refusal.remark),
+            &Region(self.settings),
+            &[],
+        );
     }
 
     fn refusal(&self, error: &AppendError) -> Refusal {
@@ -448,12 +505,13 @@ impl Batch<'_> {
                 ),
             ),
             AppendError::Failed { reason } => failed(reason),
-            AppendError::NoSegment { reason } => {
-                Refusal::system_error(format!("create mapped file failed, server is busy or broken: {reason}"))
-            }
-            AppendError::Closed => {
-                Refusal::new(ResponseCode::SERVICE_NOT_AVAILABLE, "service not available now: the broker is shutting down")
-            }
+            AppendError::NoSegment { reason } => Refusal::system_error(format!(
+                "create mapped file failed, server is busy or broken: {reason}"
+            )),
+            AppendError::Closed => Refusal::new(
+                ResponseCode::SERVICE_NOT_AVAILABLE,
+                "service not available now: the broker is shutting down",
+            ),
             AppendError::Busy { .. } => Refusal::new(
                 ResponseCode::SYSTEM_BUSY,
                 "[PC_SYNCHRONIZED]broker busy, start flow control for a while",
@@ -484,7 +542,10 @@ fn position_of(sends: &mut Sends, config: Arc<TopicConfig>) -> usize {
 /// The same memory for messages of another batch. There are none in it; only the type changes.
 fn reuse<'b>(mut messages: Vec<NewMessage<'_>>) -> Vec<NewMessage<'b>> {
     messages.clear();
-    messages.into_iter().map(|_| unreachable!("the list was cleared")).collect()
+    messages
+        .into_iter()
+        .map(|_| unreachable!("the list was cleared"))
+        .collect()
 }
 
 fn join_ids<'t>(offset_ids: &mut OffsetIds, appended: &[Appended], ids: &'t mut String) -> &'t str {
@@ -523,7 +584,9 @@ pub(crate) fn illegal(message_bytes_max: usize) -> Refusal {
 pub(crate) fn failed(reason: &str) -> Refusal {
     Refusal::new(
         ResponseCode::SERVICE_NOT_AVAILABLE,
-        format!("service not available now: the message store has failed and takes no more writes ({reason}). Check the disk, then restart the broker."),
+        format!(
+            "service not available now: the message store has failed and takes no more writes ({reason}). Check the disk, then restart the broker."
+        ),
     )
 }
 
@@ -531,7 +594,9 @@ pub(crate) fn failed(reason: &str) -> Refusal {
 fn not_yet(what: &str) -> Refusal {
     Refusal::new(
         ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
-        format!("{what} are not supported by this version of the broker; the message was not stored"),
+        format!(
+            "{what} are not supported by this version of the broker; the message was not stored"
+        ),
     )
 }
 

@@ -50,15 +50,27 @@ async fn malformed_frames_close_their_connection_only() {
     invalid_utf8.extend(96u32.to_be_bytes());
     invalid_utf8.extend([0xff; 96]);
     let cases: [(&str, Vec<u8>); 6] = [
-        ("a length of 2 GiB", vec![0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0]),
-        ("a negative length", vec![0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]),
+        (
+            "a length of 2 GiB",
+            vec![0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0],
+        ),
+        (
+            "a negative length",
+            vec![0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0],
+        ),
         ("a length of 0", vec![0, 0, 0, 0, 0, 0, 0, 0]),
-        ("a header longer than its frame", vec![0, 0, 0, 8, 0, 0, 0xff, 0xff, 1, 2, 3, 4]),
+        (
+            "a header longer than its frame",
+            vec![0, 0, 0, 8, 0, 0, 0xff, 0xff, 1, 2, 3, 4],
+        ),
         ("an unknown codec", vec![0, 0, 0, 8, 9, 0, 0, 4, 1, 2, 3, 4]),
         ("a header that is not UTF-8", invalid_utf8),
     ];
     for (what, bytes) in cases {
-        assert!(closes(&broker, &bytes).await, "{what} did not close the connection");
+        assert!(
+            closes(&broker, &bytes).await,
+            "{what} did not close the connection"
+        );
         broker.sent("Topic", what.as_bytes(), "").await;
     }
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
@@ -93,9 +105,17 @@ async fn an_unknown_code_is_answered() {
             if codec == Codec::Rocketmq && i16::try_from(code).is_err() {
                 continue;
             }
-            let answer = broker.call(with_codec(Command::request(RequestCode(code), &()), codec)).await;
-            assert_eq!(answer.response_code(), ResponseCode::REQUEST_CODE_NOT_SUPPORTED);
-            assert_eq!(answer.remark.unwrap(), format!(" request type {code} not supported"));
+            let answer = broker
+                .call(with_codec(Command::request(RequestCode(code), &()), codec))
+                .await;
+            assert_eq!(
+                answer.response_code(),
+                ResponseCode::REQUEST_CODE_NOT_SUPPORTED
+            );
+            assert_eq!(
+                answer.remark.unwrap(),
+                format!(" request type {code} not supported")
+            );
         }
     }
 }
@@ -104,7 +124,11 @@ async fn an_unknown_code_is_answered() {
 async fn a_topic_of_ten_thousand_characters_is_refused() {
     let broker = TestBroker::start().await;
     let topic = "t".repeat(10_000);
-    for command in [send_v1(&topic, 0, b"x", ""), send_v2(&topic, 0, b"x", ""), pull(&topic, 0, 0)] {
+    for command in [
+        send_v1(&topic, 0, b"x", ""),
+        send_v2(&topic, 0, b"x", ""),
+        pull(&topic, 0, 0),
+    ] {
         let answer = broker.call(command).await;
         assert_ne!(answer.response_code(), ResponseCode::SUCCESS);
         assert!(answer.remark.is_some());
@@ -140,7 +164,10 @@ async fn no_request_harms_the_broker() {
         for body in bodies {
             for fields in [&FieldMap::default(), &wrong] {
                 let command = Command::request(*code, fields).with_body(body.to_vec());
-                let answer = broker.client.call(&broker.addr().to_string(), command, TIMEOUT).await;
+                let answer = broker
+                    .client
+                    .call(&broker.addr().to_string(), command, TIMEOUT)
+                    .await;
                 assert!(answer.is_ok(), "{name} with {body:?}: {answer:?}");
             }
         }

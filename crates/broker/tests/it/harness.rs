@@ -14,7 +14,8 @@ use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
 use protocol::frame::Codec;
 use protocol::headers::{
-    PullMessageRequest, PullMessageResponse, SendMessageRequest, SendMessageRequestV2, SendMessageResponse,
+    PullMessageRequest, PullMessageResponse, SendMessageRequest, SendMessageRequestV2,
+    SendMessageResponse,
 };
 use protocol::properties;
 use protocol::record::{self, CheckBody};
@@ -36,7 +37,11 @@ pub(crate) struct TestBroker {
 struct NoPushes;
 
 impl InboundHandler for NoPushes {
-    fn on_request(&self, _: &str, _: Command) -> Pin<Box<dyn Future<Output = Option<Command>> + Send>> {
+    fn on_request(
+        &self,
+        _: &str,
+        _: Command,
+    ) -> Pin<Box<dyn Future<Output = Option<Command>> + Send>> {
         Box::pin(async { None })
     }
 }
@@ -62,7 +67,12 @@ impl TestBroker {
         keys.disk_space_warning_level_ratio = 100;
         change(&mut keys);
         let running = run(&keys, client()).await;
-        TestBroker { running, client: client(), keys, dir }
+        TestBroker {
+            running,
+            client: client(),
+            keys,
+            dir,
+        }
     }
 
     pub(crate) async fn start() -> TestBroker {
@@ -76,11 +86,21 @@ impl TestBroker {
 
     /// Stops cleanly and starts again on the same directory.
     pub(crate) async fn restart(self) -> TestBroker {
-        let TestBroker { running, keys, dir, client: old } = self;
+        let TestBroker {
+            running,
+            keys,
+            dir,
+            client: old,
+        } = self;
         running.shutdown().await.unwrap();
         old.shutdown();
         let running = run(&keys, client()).await;
-        TestBroker { running, client: client(), keys, dir }
+        TestBroker {
+            running,
+            client: client(),
+            keys,
+            dir,
+        }
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
@@ -89,7 +109,10 @@ impl TestBroker {
 
     /// Sends a request and gives the answer, whatever its code.
     pub(crate) async fn call(&self, command: Command) -> Command {
-        self.client.call(&self.addr().to_string(), command, TIMEOUT).await.unwrap()
+        self.client
+            .call(&self.addr().to_string(), command, TIMEOUT)
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn send(&self, topic: &str, body: &[u8], props: &str) -> Command {
@@ -99,12 +122,21 @@ impl TestBroker {
     /// Sends and expects success.
     pub(crate) async fn sent(&self, topic: &str, body: &[u8], props: &str) -> SendMessageResponse {
         let answer = self.send(topic, body, props).await;
-        assert_eq!(answer.response_code(), ResponseCode::SUCCESS, "{:?}", answer.remark);
+        assert_eq!(
+            answer.response_code(),
+            ResponseCode::SUCCESS,
+            "{:?}",
+            answer.remark
+        );
         answer.header().unwrap()
     }
 
     /// What lies in queue 0 of a topic, from `offset` on.
-    pub(crate) async fn pulled(&self, topic: &str, offset: i64) -> (Command, PullMessageResponse, Vec<Message>) {
+    pub(crate) async fn pulled(
+        &self,
+        topic: &str,
+        offset: i64,
+    ) -> (Command, PullMessageResponse, Vec<Message>) {
         let answer = self.call(pull(topic, 0, offset)).await;
         let header = answer.header().unwrap();
         let messages = messages(&answer.body);
@@ -170,7 +202,11 @@ pub(crate) fn props(pairs: &[(&str, &str)]) -> String {
     text
 }
 
-pub(crate) fn send_header<'a>(topic: &'a str, queue_id: i32, props: &'a str) -> SendMessageRequest<'a> {
+pub(crate) fn send_header<'a>(
+    topic: &'a str,
+    queue_id: i32,
+    props: &'a str,
+) -> SendMessageRequest<'a> {
     SendMessageRequest {
         producer_group: "producers".into(),
         topic: topic.into(),
@@ -209,7 +245,10 @@ pub(crate) fn pull_header(topic: &str, queue_id: i32, offset: i64) -> PullMessag
 }
 
 pub(crate) fn pull(topic: &str, queue_id: i32, offset: i64) -> Command {
-    Command::request(RequestCode::PULL_MESSAGE, &pull_header(topic, queue_id, offset))
+    Command::request(
+        RequestCode::PULL_MESSAGE,
+        &pull_header(topic, queue_id, offset),
+    )
 }
 
 /// A pull that waits for up to `suspend_ms`.

@@ -3,7 +3,9 @@
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
 use protocol::frame::Codec;
-use protocol::headers::{PullMessageResponse, QueryConsumerOffsetRequest, QueryConsumerOffsetResponse};
+use protocol::headers::{
+    PullMessageResponse, QueryConsumerOffsetRequest, QueryConsumerOffsetResponse,
+};
 use protocol::sysflag;
 
 use crate::harness::*;
@@ -18,26 +20,49 @@ fn pull_with(change: impl FnOnce(&mut protocol::headers::PullMessageRequest)) ->
 async fn messages_come_in_order_and_in_bounded_portions() {
     let broker = TestBroker::start_async_flush().await;
     for number in 0..100 {
-        broker.sent("Topic", number.to_string().as_bytes(), "").await;
+        broker
+            .sent("Topic", number.to_string().as_bytes(), "")
+            .await;
     }
     for codec in [Codec::Json, Codec::Rocketmq] {
         let mut next = 0;
         let mut seen = Vec::new();
         while next < 100 {
             let answer = broker.call(with_codec(pull("Topic", 0, next), codec)).await;
-            assert_eq!((answer.response_code(), answer.codec), (ResponseCode::SUCCESS, codec));
+            assert_eq!(
+                (answer.response_code(), answer.codec),
+                (ResponseCode::SUCCESS, codec)
+            );
             assert_eq!(answer.remark.as_deref(), Some("FOUND"));
             let header: PullMessageResponse = answer.header().unwrap();
-            assert_eq!((header.min_offset, header.max_offset, header.suggest_which_broker_id), (0, 100, 0));
-            assert_eq!((header.topic_sys_flag, header.group_sys_flag), (Some(0), Some(0)));
+            assert_eq!(
+                (
+                    header.min_offset,
+                    header.max_offset,
+                    header.suggest_which_broker_id
+                ),
+                (0, 100, 0)
+            );
+            assert_eq!(
+                (header.topic_sys_flag, header.group_sys_flag),
+                (Some(0), Some(0))
+            );
             let messages = messages(&answer.body);
             assert!(messages.len() <= 32);
             assert_eq!(header.next_begin_offset, next + messages.len() as i64);
             next = header.next_begin_offset;
             seen.extend(messages);
         }
-        let bodies: Vec<_> = seen.iter().map(|message| String::from_utf8_lossy(&message.body).into_owned()).collect();
-        assert_eq!(bodies, (0..100).map(|number| number.to_string()).collect::<Vec<_>>());
+        let bodies: Vec<_> = seen
+            .iter()
+            .map(|message| String::from_utf8_lossy(&message.body).into_owned())
+            .collect();
+        assert_eq!(
+            bodies,
+            (0..100)
+                .map(|number| number.to_string())
+                .collect::<Vec<_>>()
+        );
     }
 }
 
@@ -46,9 +71,15 @@ async fn a_lite_pull_is_a_pull_unless_it_is_switched_off() {
     let broker = TestBroker::start().await;
     broker.sent("Topic", b"x", "").await;
     let lite = Command::request(RequestCode::LITE_PULL_MESSAGE, &pull_header("Topic", 0, 0));
-    assert_eq!(broker.call(lite.clone()).await.response_code(), ResponseCode::SUCCESS);
+    assert_eq!(
+        broker.call(lite.clone()).await.response_code(),
+        ResponseCode::SUCCESS
+    );
     let without = TestBroker::start_with(|keys| keys.lite_pull_message_enable = false).await;
-    assert_eq!(without.call(lite).await.response_code(), ResponseCode::NO_PERMISSION);
+    assert_eq!(
+        without.call(lite).await.response_code(),
+        ResponseCode::NO_PERMISSION
+    );
 }
 
 #[tokio::test]
@@ -56,16 +87,34 @@ async fn only_wanted_tags_are_handed_out() {
     let broker = TestBroker::start_async_flush().await;
     for number in 0..30 {
         let tag = ["a", "b", "c"][number % 3];
-        broker.sent("Topic", tag.as_bytes(), &props(&[("TAGS", tag)])).await;
+        broker
+            .sent("Topic", tag.as_bytes(), &props(&[("TAGS", tag)]))
+            .await;
     }
-    let answer = broker.call(pull_with(|pull| pull.subscription = Some("a || c".to_owned()))).await;
-    let bodies: Vec<_> = messages(&answer.body).into_iter().map(|message| message.body).collect();
+    let answer = broker
+        .call(pull_with(|pull| {
+            pull.subscription = Some("a || c".to_owned())
+        }))
+        .await;
+    let bodies: Vec<_> = messages(&answer.body)
+        .into_iter()
+        .map(|message| message.body)
+        .collect();
     assert_eq!(bodies.len(), 20);
     assert!(bodies.iter().all(|body| body == b"a" || body == b"c"));
-    let none = broker.call(pull_with(|pull| pull.subscription = Some("nothing".to_owned()))).await;
+    let none = broker
+        .call(pull_with(|pull| {
+            pull.subscription = Some("nothing".to_owned())
+        }))
+        .await;
     assert_eq!(none.response_code(), ResponseCode::PULL_RETRY_IMMEDIATELY);
     assert_eq!(none.remark.as_deref(), Some("NO_MATCHED_MESSAGE"));
-    assert_eq!(none.header::<PullMessageResponse>().unwrap().next_begin_offset, 30);
+    assert_eq!(
+        none.header::<PullMessageResponse>()
+            .unwrap()
+            .next_begin_offset,
+        30
+    );
 }
 
 #[tokio::test]
@@ -76,18 +125,40 @@ async fn offsets_outside_the_queue_are_answered_as_java_does() {
     }
     for (offset, code, remark, next) in [
         (3, ResponseCode::PULL_NOT_FOUND, "OFFSET_OVERFLOW_ONE", 3),
-        (4, ResponseCode::PULL_OFFSET_MOVED, "OFFSET_OVERFLOW_BADLY", 3),
+        (
+            4,
+            ResponseCode::PULL_OFFSET_MOVED,
+            "OFFSET_OVERFLOW_BADLY",
+            3,
+        ),
         (-1, ResponseCode::PULL_OFFSET_MOVED, "OFFSET_TOO_SMALL", 0),
     ] {
         let (answer, header, _) = broker.pulled("Topic", offset).await;
-        assert_eq!((answer.response_code(), answer.remark.as_deref()), (code, Some(remark)), "at {offset}");
+        assert_eq!(
+            (answer.response_code(), answer.remark.as_deref()),
+            (code, Some(remark)),
+            "at {offset}"
+        );
         assert_eq!(header.next_begin_offset, next, "at {offset}");
     }
     let empty = broker.call(pull_with(|pull| pull.queue_id = 1)).await;
-    assert_eq!((empty.response_code(), empty.remark.as_deref()), (ResponseCode::PULL_NOT_FOUND, Some("NO_MESSAGE_IN_QUEUE")));
-    let moved = broker.call(pull_with(|pull| (pull.queue_id, pull.queue_offset) = (1, 5))).await;
+    assert_eq!(
+        (empty.response_code(), empty.remark.as_deref()),
+        (ResponseCode::PULL_NOT_FOUND, Some("NO_MESSAGE_IN_QUEUE"))
+    );
+    let moved = broker
+        .call(pull_with(|pull| {
+            (pull.queue_id, pull.queue_offset) = (1, 5)
+        }))
+        .await;
     assert_eq!(moved.response_code(), ResponseCode::PULL_OFFSET_MOVED);
-    assert_eq!(moved.header::<PullMessageResponse>().unwrap().next_begin_offset, 0);
+    assert_eq!(
+        moved
+            .header::<PullMessageResponse>()
+            .unwrap()
+            .next_begin_offset,
+        0
+    );
 }
 
 #[tokio::test]
@@ -95,12 +166,30 @@ async fn pulls_that_may_not_be_served_are_refused() {
     let broker = TestBroker::start().await;
     broker.sent("Topic", b"x", "").await;
     let cases = [
-        (pull_with(|pull| pull.topic = "Nowhere".to_owned()), ResponseCode::TOPIC_NOT_EXIST),
-        (pull_with(|pull| pull.queue_id = 4), ResponseCode::INVALID_PARAMETER),
-        (pull_with(|pull| pull.queue_id = -1), ResponseCode::INVALID_PARAMETER),
-        (pull_with(|pull| pull.sys_flag = 0), ResponseCode::SUBSCRIPTION_NOT_EXIST),
-        (pull_with(|pull| pull.subscription = Some("||".to_owned())), ResponseCode::SUBSCRIPTION_PARSE_FAILED),
-        (pull_with(|pull| pull.expression_type = Some("SQL92".to_owned())), ResponseCode::SYSTEM_ERROR),
+        (
+            pull_with(|pull| pull.topic = "Nowhere".to_owned()),
+            ResponseCode::TOPIC_NOT_EXIST,
+        ),
+        (
+            pull_with(|pull| pull.queue_id = 4),
+            ResponseCode::INVALID_PARAMETER,
+        ),
+        (
+            pull_with(|pull| pull.queue_id = -1),
+            ResponseCode::INVALID_PARAMETER,
+        ),
+        (
+            pull_with(|pull| pull.sys_flag = 0),
+            ResponseCode::SUBSCRIPTION_NOT_EXIST,
+        ),
+        (
+            pull_with(|pull| pull.subscription = Some("||".to_owned())),
+            ResponseCode::SUBSCRIPTION_PARSE_FAILED,
+        ),
+        (
+            pull_with(|pull| pull.expression_type = Some("SQL92".to_owned())),
+            ResponseCode::SYSTEM_ERROR,
+        ),
     ];
     for (command, code) in cases {
         let answer = broker.call(command).await;
@@ -112,7 +201,10 @@ async fn pulls_that_may_not_be_served_are_refused() {
     assert_eq!(answer.response_code(), ResponseCode::NO_PERMISSION);
     assert_eq!(answer.fields.get("forbiddenType"), Some("1"));
     let strict = TestBroker::start_with(|keys| keys.auto_create_subscription_group = false).await;
-    assert_eq!(strict.call(pull("Topic", 0, 0)).await.response_code(), ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST);
+    assert_eq!(
+        strict.call(pull("Topic", 0, 0)).await.response_code(),
+        ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST
+    );
 }
 
 #[tokio::test]
@@ -132,9 +224,22 @@ async fn a_pull_commits_the_offset_that_it_carries() {
         queue_id: 0,
         ..Default::default()
     };
-    let answer = broker.call(Command::request(RequestCode::QUERY_CONSUMER_OFFSET, &query)).await;
-    assert_eq!(answer.response_code(), ResponseCode::SUCCESS, "{:?}", answer.remark);
-    assert_eq!(answer.header::<QueryConsumerOffsetResponse>().unwrap().offset, 2);
+    let answer = broker
+        .call(Command::request(RequestCode::QUERY_CONSUMER_OFFSET, &query))
+        .await;
+    assert_eq!(
+        answer.response_code(),
+        ResponseCode::SUCCESS,
+        "{:?}",
+        answer.remark
+    );
+    assert_eq!(
+        answer
+            .header::<QueryConsumerOffsetResponse>()
+            .unwrap()
+            .offset,
+        2
+    );
 }
 
 #[tokio::test]
@@ -147,14 +252,22 @@ async fn many_pulls_at_once_do_not_pile_up_answers() {
     let addr = broker.addr().to_string();
     for _ in 0..200 {
         let (client, addr) = (broker.client.clone(), addr.clone());
-        answers.spawn(async move { client.call(&addr, pull("Topic", 0, 0), TIMEOUT).await.unwrap() });
+        answers.spawn(async move {
+            client
+                .call(&addr, pull("Topic", 0, 0), TIMEOUT)
+                .await
+                .unwrap()
+        });
     }
     while let Some(answer) = answers.join_next().await {
         let answer = answer.unwrap();
         let header: PullMessageResponse = answer.header().unwrap();
         match answer.response_code() {
             ResponseCode::SUCCESS => assert!(header.next_begin_offset > 0),
-            code => assert_eq!((code, header.next_begin_offset), (ResponseCode::PULL_RETRY_IMMEDIATELY, 0)),
+            code => assert_eq!(
+                (code, header.next_begin_offset),
+                (ResponseCode::PULL_RETRY_IMMEDIATELY, 0)
+            ),
         }
     }
 }

@@ -54,13 +54,18 @@ impl Listener {
                 self.news.notified().await;
             }
         };
-        tokio::time::timeout(TIMEOUT, wait).await.expect("the name server never heard it")
+        tokio::time::timeout(TIMEOUT, wait)
+            .await
+            .expect("the name server never heard it")
     }
 }
 
 fn topics_of(command: &Command) -> Vec<String> {
     let body = RegisterBrokerBody::decode(&command.body, false, command.version).unwrap();
-    body.topic_config_serialize_wrapper.topic_config_table.into_keys().collect()
+    body.topic_config_serialize_wrapper
+        .topic_config_table
+        .into_keys()
+        .collect()
 }
 
 #[tokio::test]
@@ -68,19 +73,37 @@ async fn name_servers_hear_of_the_broker_of_new_topics_and_of_its_end() {
     let listeners: Vec<Arc<Listener>> = (0..2).map(|_| Arc::default()).collect();
     let servers: Vec<Server> = listeners
         .iter()
-        .map(|listener| Server::bind("127.0.0.1:0".parse().unwrap(), ServerConfig::default(), listener.clone()).unwrap())
+        .map(|listener| {
+            Server::bind(
+                "127.0.0.1:0".parse().unwrap(),
+                ServerConfig::default(),
+                listener.clone(),
+            )
+            .unwrap()
+        })
         .collect();
-    let mut addresses: Vec<String> = servers.iter().map(|server| server.local_addr().to_string()).collect();
+    let mut addresses: Vec<String> = servers
+        .iter()
+        .map(|server| server.local_addr().to_string())
+        .collect();
     // One that nobody is at delays nothing.
     addresses.push("127.0.0.1:1".to_owned());
     let broker = TestBroker::start_with(|keys| keys.namesrv_addr = addresses.join(";")).await;
     for listener in &listeners {
-        let full = listener.hear(|command| command.request_code() == RequestCode::REGISTER_BROKER).await;
+        let full = listener
+            .hear(|command| command.request_code() == RequestCode::REGISTER_BROKER)
+            .await;
         let header: RegisterBrokerRequest = full.header().unwrap();
-        assert_eq!((header.broker_name.as_str(), header.broker_id), ("broker-a", 0));
+        assert_eq!(
+            (header.broker_name.as_str(), header.broker_id),
+            ("broker-a", 0)
+        );
         assert_eq!(header.cluster_name, "DefaultCluster");
         assert_eq!(header.broker_addr, broker.addr().to_string());
-        assert_eq!(header.body_crc as u32, protocol::record::body_crc(&full.body));
+        assert_eq!(
+            header.body_crc as u32,
+            protocol::record::body_crc(&full.body)
+        );
         let topics = topics_of(&full);
         for topic in [
             "TBW102",
@@ -96,15 +119,25 @@ async fn name_servers_hear_of_the_broker_of_new_topics_and_of_its_end() {
             "RMQ_SYS_TRANS_HALF_TOPIC",
             "RMQ_SYS_TRANS_OP_HALF_TOPIC",
         ] {
-            assert!(topics.iter().any(|known| known == topic), "{topic} is not registered");
+            assert!(
+                topics.iter().any(|known| known == topic),
+                "{topic} is not registered"
+            );
         }
     }
     broker.sent("Fresh", b"x", "").await;
     for listener in &listeners {
-        listener.hear(|command| topics_of(command).iter().any(|topic| topic == "Fresh")).await;
+        listener
+            .hear(|command| topics_of(command).iter().any(|topic| topic == "Fresh"))
+            .await;
     }
-    tokio::time::timeout(Duration::from_secs(10), broker.running.shutdown()).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(10), broker.running.shutdown())
+        .await
+        .unwrap()
+        .unwrap();
     for listener in &listeners {
-        listener.hear(|command| command.request_code() == RequestCode::UNREGISTER_BROKER).await;
+        listener
+            .hear(|command| command.request_code() == RequestCode::UNREGISTER_BROKER)
+            .await;
     }
 }

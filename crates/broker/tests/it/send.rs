@@ -14,12 +14,26 @@ use crate::harness::*;
 #[tokio::test]
 async fn both_versions_in_both_codecs_are_stored_and_answered() {
     let broker = TestBroker::start().await;
-    let keyed = props(&[("KEYS", "k1 k2"), ("TAGS", "tag"), ("UNIQ_KEY", "U1"), ("WAIT", "true"), ("用户", "值")]);
+    let keyed = props(&[
+        ("KEYS", "k1 k2"),
+        ("TAGS", "tag"),
+        ("UNIQ_KEY", "U1"),
+        ("WAIT", "true"),
+        ("用户", "值"),
+    ]);
     let mut expected_offset = 0;
     for codec in [Codec::Json, Codec::Rocketmq] {
-        for command in [send_v1("Orders", 0, "正文".as_bytes(), &keyed), send_v2("Orders", 0, "正文".as_bytes(), &keyed)] {
+        for command in [
+            send_v1("Orders", 0, "正文".as_bytes(), &keyed),
+            send_v2("Orders", 0, "正文".as_bytes(), &keyed),
+        ] {
             let answer = broker.call(with_codec(command, codec)).await;
-            assert_eq!(answer.response_code(), ResponseCode::SUCCESS, "{:?}", answer.remark);
+            assert_eq!(
+                answer.response_code(),
+                ResponseCode::SUCCESS,
+                "{:?}",
+                answer.remark
+            );
             assert_eq!(answer.codec, codec);
             assert_eq!(answer.remark, None);
             let header: SendMessageResponse = answer.header().unwrap();
@@ -68,12 +82,32 @@ async fn bodies_from_nothing_to_the_limit_are_taken_and_one_byte_more_is_not() {
     let sizes = [0, 1, 1024, 65_536, limit - 1, limit];
     for codec in [Codec::Json, Codec::Rocketmq] {
         for size in sizes {
-            let answer = broker.call(with_codec(send_v2("Sizes", 0, &vec![b'x'; size], ""), codec)).await;
-            assert_eq!(answer.response_code(), ResponseCode::SUCCESS, "{size}: {:?}", answer.remark);
+            let answer = broker
+                .call(with_codec(
+                    send_v2("Sizes", 0, &vec![b'x'; size], ""),
+                    codec,
+                ))
+                .await;
+            assert_eq!(
+                answer.response_code(),
+                ResponseCode::SUCCESS,
+                "{size}: {:?}",
+                answer.remark
+            );
         }
-        let answer = broker.call(with_codec(send_v2("Sizes", 0, &vec![b'x'; limit + 1], ""), codec)).await;
+        let answer = broker
+            .call(with_codec(
+                send_v2("Sizes", 0, &vec![b'x'; limit + 1], ""),
+                codec,
+            ))
+            .await;
         assert_eq!(answer.response_code(), ResponseCode::MESSAGE_ILLEGAL);
-        assert!(answer.remark.unwrap().contains("msg body length limit 4194304B"));
+        assert!(
+            answer
+                .remark
+                .unwrap()
+                .contains("msg body length limit 4194304B")
+        );
     }
     for (offset, size) in sizes.iter().chain(&sizes).enumerate() {
         let (_, _, messages) = broker.pulled("Sizes", offset as i64).await;
@@ -88,18 +122,34 @@ async fn properties_beyond_the_limit_are_refused() {
     let long = props(&[("k", &"v".repeat(32_767))]);
     let answer = broker.send("Orders", b"x", &long).await;
     assert_eq!(answer.response_code(), ResponseCode::MESSAGE_ILLEGAL);
-    assert!(answer.remark.unwrap().contains("msg properties length limit 32KB"));
+    assert!(
+        answer
+            .remark
+            .unwrap()
+            .contains("msg properties length limit 32KB")
+    );
 }
 
 fn batch_of(topic: &str, bodies: &[&[u8]], header_props: &str) -> Command {
     let mut body = BytesMut::new();
     for (index, one) in bodies.iter().enumerate() {
         let properties = props(&[("UNIQ_KEY", &format!("U{index}")), ("TAGS", "t")]);
-        batch::push(&mut body, &Item { flag: index as i32, body: one, properties: &properties });
+        batch::push(
+            &mut body,
+            &Item {
+                flag: index as i32,
+                body: one,
+                properties: &properties,
+            },
+        );
     }
     let mut header = send_header(topic, 0, header_props);
     header.batch = Some(true);
-    Command::request(RequestCode::SEND_BATCH_MESSAGE, &SendMessageRequestV2(header)).with_body(body.freeze())
+    Command::request(
+        RequestCode::SEND_BATCH_MESSAGE,
+        &SendMessageRequestV2(header),
+    )
+    .with_body(body.freeze())
 }
 
 #[tokio::test]
@@ -108,20 +158,39 @@ async fn a_batch_is_one_record_a_message_and_one_answer() {
     broker.sent("Batches", b"zero", "").await;
     for codec in [Codec::Json, Codec::Rocketmq] {
         let before = broker.max_offset("Batches").await;
-        let command = batch_of("Batches", &[b"one", b"", b"three"], &props(&[("UNIQ_KEY", "OFBATCH")]));
+        let command = batch_of(
+            "Batches",
+            &[b"one", b"", b"three"],
+            &props(&[("UNIQ_KEY", "OFBATCH")]),
+        );
         let answer = broker.call(with_codec(command, codec)).await;
-        assert_eq!(answer.response_code(), ResponseCode::SUCCESS, "{:?}", answer.remark);
+        assert_eq!(
+            answer.response_code(),
+            ResponseCode::SUCCESS,
+            "{:?}",
+            answer.remark
+        );
         let header: SendMessageResponse = answer.header().unwrap();
         assert_eq!(header.queue_offset, before);
         assert_eq!(header.transaction_id.as_deref(), Some("OFBATCH"));
-        let ids: Vec<_> = header.msg_id.split(',').map(|id| decode_offset_id(id).unwrap().1).collect();
+        let ids: Vec<_> = header
+            .msg_id
+            .split(',')
+            .map(|id| decode_offset_id(id).unwrap().1)
+            .collect();
         assert!(ids.len() == 3 && ids.is_sorted(), "{ids:?}");
         let (_, _, messages) = broker.pulled("Batches", before).await;
-        let bodies: Vec<_> = messages.iter().map(|message| message.body.as_slice()).collect();
+        let bodies: Vec<_> = messages
+            .iter()
+            .map(|message| message.body.as_slice())
+            .collect();
         assert_eq!(bodies, [b"one".as_slice(), b"", b"three"]);
         for (index, message) in messages.iter().enumerate() {
             assert_eq!(message.flag, index as i32);
-            assert_eq!(message.property("UNIQ_KEY"), Some(format!("U{index}").as_str()));
+            assert_eq!(
+                message.property("UNIQ_KEY"),
+                Some(format!("U{index}").as_str())
+            );
             assert_eq!(message.property("CLUSTER"), None);
         }
     }
@@ -132,13 +201,20 @@ async fn a_bad_batch_stores_nothing() {
     let broker = TestBroker::start().await;
     broker.sent("Batches", b"first", "").await;
     let whole = batch_of("Batches", &[b"one", b"two"], "");
-    let cut = whole.clone().with_body(whole.body.slice(..whole.body.len() - 1));
+    let cut = whole
+        .clone()
+        .with_body(whole.body.slice(..whole.body.len() - 1));
     let empty = whole.clone().with_body("");
     let large = batch_of("Batches", &[&vec![0; 2 << 20], &vec![0; 2 << 20]], "");
     let retry = batch_of("%RETRY%group", &[b"one"], "");
     for bad in [cut, empty, large, retry] {
         let answer = broker.call(bad).await;
-        assert_eq!(answer.response_code(), ResponseCode::MESSAGE_ILLEGAL, "{:?}", answer.remark);
+        assert_eq!(
+            answer.response_code(),
+            ResponseCode::MESSAGE_ILLEGAL,
+            "{:?}",
+            answer.remark
+        );
     }
     assert_eq!(broker.max_offset("Batches").await, 1);
 }
@@ -149,7 +225,14 @@ async fn a_one_way_send_is_stored_without_an_answer() {
     broker.sent("OneWay", b"0", "").await;
     let addr = broker.addr().to_string();
     for number in 1..=20 {
-        broker.client.send_oneway(&addr, send_v2("OneWay", 0, number.to_string().as_bytes(), "")).await.unwrap();
+        broker
+            .client
+            .send_oneway(
+                &addr,
+                send_v2("OneWay", 0, number.to_string().as_bytes(), ""),
+            )
+            .await
+            .unwrap();
     }
     // The connection keeps its order, so that this answer comes behind all of them.
     broker.sent("OneWay", b"last", "").await;
@@ -161,7 +244,9 @@ async fn one_refused_send_takes_no_other_of_its_batch_with_it() {
     let broker = TestBroker::start().await;
     let mut frames = BytesMut::new();
     let long = props(&[("k", &"v".repeat(32_700))]);
-    let mut commands: Vec<Command> = (0..64).map(|n| send_v2("Mixed", n % 4, b"body", "")).collect();
+    let mut commands: Vec<Command> = (0..64)
+        .map(|n| send_v2("Mixed", n % 4, b"body", ""))
+        .collect();
     commands[10] = send_v2("no such char!", 0, b"body", "");
     commands[20] = send_v2("Mixed", 99, b"body", "");
     commands[30] = send_v2("Mixed", 0, b"body", &long);
@@ -182,7 +267,12 @@ async fn one_refused_send_takes_no_other_of_its_batch_with_it() {
             50 => ResponseCode::SYSTEM_ERROR,
             _ => ResponseCode::SUCCESS,
         };
-        assert_eq!(answer.response_code(), expected, "{opaque}: {:?}", answer.remark);
+        assert_eq!(
+            answer.response_code(),
+            expected,
+            "{opaque}: {:?}",
+            answer.remark
+        );
     }
 }
 
@@ -195,12 +285,18 @@ async fn read_answers(socket: &mut tokio::net::TcpStream, count: usize) -> Vec<C
             if let Some((frame, bytes)) = protocol::frame::split(&buffer, 16 << 20).unwrap() {
                 break (Command::decode(&frame).unwrap(), bytes);
             }
-            let read = tokio::time::timeout(TIMEOUT, socket.read_buf(&mut buffer)).await.unwrap().unwrap();
+            let read = tokio::time::timeout(TIMEOUT, socket.read_buf(&mut buffer))
+                .await
+                .unwrap()
+                .unwrap();
             assert_ne!(read, 0, "the broker closed the connection");
         };
         let _ = buffer.split_to(bytes);
         let opaque = answer.opaque as usize;
-        assert!(answers[opaque].replace(answer).is_none(), "two answers to one request");
+        assert!(
+            answers[opaque].replace(answer).is_none(),
+            "two answers to one request"
+        );
     }
     answers.into_iter().flatten().collect()
 }
@@ -209,13 +305,35 @@ async fn read_answers(socket: &mut tokio::net::TcpStream, count: usize) -> Vec<C
 async fn the_first_message_creates_its_topic_by_the_template() {
     let broker = TestBroker::start().await;
     // The client asks for 4 queues, the template has 8.
-    assert_eq!(broker.call(send_v2("Made", 3, b"x", "")).await.response_code(), ResponseCode::SUCCESS);
-    assert_eq!(broker.call(send_v2("Made", 4, b"x", "")).await.response_code(), ResponseCode::INVALID_PARAMETER);
+    assert_eq!(
+        broker
+            .call(send_v2("Made", 3, b"x", ""))
+            .await
+            .response_code(),
+        ResponseCode::SUCCESS
+    );
+    assert_eq!(
+        broker
+            .call(send_v2("Made", 4, b"x", ""))
+            .await
+            .response_code(),
+        ResponseCode::INVALID_PARAMETER
+    );
     let mut header = send_header("Wide", 7, "");
     header.default_topic_queue_nums = 100;
-    let wide = Command::request(RequestCode::SEND_MESSAGE_V2, &SendMessageRequestV2(header)).with_body("x");
-    assert_eq!(broker.call(wide).await.response_code(), ResponseCode::SUCCESS);
-    assert_eq!(broker.call(send_v2("Wide", 8, b"x", "")).await.response_code(), ResponseCode::INVALID_PARAMETER);
+    let wide = Command::request(RequestCode::SEND_MESSAGE_V2, &SendMessageRequestV2(header))
+        .with_body("x");
+    assert_eq!(
+        broker.call(wide).await.response_code(),
+        ResponseCode::SUCCESS
+    );
+    assert_eq!(
+        broker
+            .call(send_v2("Wide", 8, b"x", ""))
+            .await
+            .response_code(),
+        ResponseCode::INVALID_PARAMETER
+    );
 }
 
 #[tokio::test]
@@ -254,10 +372,21 @@ async fn names_that_break_the_rules_are_refused() {
         ("RMQ_SYS_TRANS_HALF_TOPIC", ResponseCode::NO_PERMISSION),
     ] {
         for codec in [Codec::Json, Codec::Rocketmq] {
-            let answer = broker.call(with_codec(send_v1(topic, 0, b"x", ""), codec)).await;
+            let answer = broker
+                .call(with_codec(send_v1(topic, 0, b"x", ""), codec))
+                .await;
             // In the binary codec an empty text is no text.
-            let expected = if topic.is_empty() && codec == Codec::Rocketmq { ResponseCode::SYSTEM_ERROR } else { code };
-            assert_eq!(answer.response_code(), expected, "{topic:?} {:?}", answer.remark);
+            let expected = if topic.is_empty() && codec == Codec::Rocketmq {
+                ResponseCode::SYSTEM_ERROR
+            } else {
+                code
+            };
+            assert_eq!(
+                answer.response_code(),
+                expected,
+                "{topic:?} {:?}",
+                answer.remark
+            );
         }
     }
 }
@@ -265,7 +394,13 @@ async fn names_that_break_the_rules_are_refused() {
 #[tokio::test]
 async fn messages_of_later_versions_are_never_stored_as_plain_ones() {
     let broker = TestBroker::start().await;
-    broker.sent("Plain", b"plain", &props(&[("DELAY", "0"), ("TIMER_DELIVER_MS", "1000")])).await;
+    broker
+        .sent(
+            "Plain",
+            b"plain",
+            &props(&[("DELAY", "0"), ("TIMER_DELIVER_MS", "1000")]),
+        )
+        .await;
     for bad in [
         props(&[("DELAY", "3")]),
         props(&[("TIMER_DELAY_SEC", "10")]),
@@ -274,15 +409,29 @@ async fn messages_of_later_versions_are_never_stored_as_plain_ones() {
         props(&[("TRAN_MSG", "true")]),
     ] {
         let answer = broker.send("Plain", b"x", &bad).await;
-        assert_eq!(answer.response_code(), ResponseCode::REQUEST_CODE_NOT_SUPPORTED, "{bad:?}");
+        assert_eq!(
+            answer.response_code(),
+            ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
+            "{bad:?}"
+        );
         assert!(answer.remark.unwrap().contains("not stored"));
     }
     let mut prepared = send_header("Plain", 0, "");
     prepared.sys_flag = protocol::sysflag::TRANSACTION_PREPARED;
-    let prepared = Command::request(RequestCode::SEND_MESSAGE_V2, &SendMessageRequestV2(prepared)).with_body("x");
-    assert_eq!(broker.call(prepared).await.response_code(), ResponseCode::REQUEST_CODE_NOT_SUPPORTED);
+    let prepared = Command::request(
+        RequestCode::SEND_MESSAGE_V2,
+        &SendMessageRequestV2(prepared),
+    )
+    .with_body("x");
+    assert_eq!(
+        broker.call(prepared).await.response_code(),
+        ResponseCode::REQUEST_CODE_NOT_SUPPORTED
+    );
     let back = Command::request(RequestCode::CONSUMER_SEND_MSG_BACK, &());
-    assert_eq!(broker.call(back).await.response_code(), ResponseCode::REQUEST_CODE_NOT_SUPPORTED);
+    assert_eq!(
+        broker.call(back).await.response_code(),
+        ResponseCode::REQUEST_CODE_NOT_SUPPORTED
+    );
     assert_eq!(broker.max_offset("Plain").await, 1);
 }
 
@@ -293,20 +442,38 @@ async fn a_message_that_came_back_too_often_becomes_a_dead_letter() {
         let mut header = send_header("%RETRY%group", 0, props);
         header.reconsume_times = Some(times);
         header.max_reconsume_times = Some(16);
-        Command::request(RequestCode::SEND_MESSAGE_V2, &SendMessageRequestV2(header.into_owned())).with_body("x")
+        Command::request(
+            RequestCode::SEND_MESSAGE_V2,
+            &SendMessageRequestV2(header.into_owned()),
+        )
+        .with_body("x")
     };
-    assert_eq!(broker.call(retry(16, "")).await.response_code(), ResponseCode::SUCCESS);
-    assert_eq!(broker.call(retry(17, &props(&[("DELAY", "3")]))).await.response_code(), ResponseCode::SUCCESS);
+    assert_eq!(
+        broker.call(retry(16, "")).await.response_code(),
+        ResponseCode::SUCCESS
+    );
+    assert_eq!(
+        broker
+            .call(retry(17, &props(&[("DELAY", "3")])))
+            .await
+            .response_code(),
+        ResponseCode::SUCCESS
+    );
     assert_eq!(broker.max_offset("%RETRY%group").await, 1);
     let (_, _, dead) = broker.pulled("%DLQ%group", 0).await;
     assert_eq!(dead.len(), 1);
-    assert_eq!((dead[0].reconsume_times, dead[0].property("DELAY")), (17, Some("-1")));
+    assert_eq!(
+        (dead[0].reconsume_times, dead[0].property("DELAY")),
+        (17, Some("-1"))
+    );
 }
 
 #[tokio::test]
 async fn a_client_that_does_not_wait_for_the_disk_is_not_held() {
     let broker = TestBroker::start().await;
-    broker.sent("Fast", b"x", &props(&[("WAIT", "false")])).await;
+    broker
+        .sent("Fast", b"x", &props(&[("WAIT", "false")]))
+        .await;
     broker.sent("Fast", b"x", "").await;
     assert_eq!(broker.max_offset("Fast").await, 2);
 }

@@ -34,7 +34,10 @@ pub(crate) struct NotANumber;
 
 /// Walks over a property string once.
 pub(crate) fn scan(properties: &str) -> Scan<'_> {
-    let mut scan = Scan { wait: true, ..Scan::default() };
+    let mut scan = Scan {
+        wait: true,
+        ..Scan::default()
+    };
     let mut rest = properties;
     while !rest.is_empty() {
         let entry = match memchr::memchr(PROPERTY_SEPARATOR, rest.as_bytes()) {
@@ -45,7 +48,9 @@ pub(crate) fn scan(properties: &str) -> Scan<'_> {
             }
             None => std::mem::take(&mut rest),
         };
-        let Some(at) = memchr::memchr(NAME_VALUE_SEPARATOR, entry.as_bytes()) else { continue };
+        let Some(at) = memchr::memchr(NAME_VALUE_SEPARATOR, entry.as_bytes()) else {
+            continue;
+        };
         let (name, value) = (&entry[..at], &entry[at + 1..]);
         if !value.is_empty() {
             scan.note(name, value);
@@ -67,7 +72,9 @@ impl<'a> Scan<'a> {
             names::TIMER_DELAY_MS => self.timer_ms = Some(value),
             names::TIMER_DELIVER_MS => self.timer_at = Some(value),
             names::TIMER_OUT_MS => self.timer_done = true,
-            names::MSG_REGION | names::TRACE_SWITCH | names::CLUSTER | names::POP_CK => self.stale = true,
+            names::MSG_REGION | names::TRACE_SWITCH | names::CLUSTER | names::POP_CK => {
+                self.stale = true
+            }
             _ => {}
         }
     }
@@ -75,7 +82,9 @@ impl<'a> Scan<'a> {
     /// Whether the message is to be delivered later, by a delay level. A level that is no number counts as one, so
     /// that the message is not taken for a plain one.
     pub(crate) fn delayed(&self) -> bool {
-        self.delay.is_some_and(|level| level.parse::<i32>().is_ok_and(|level| level > 0) || level.parse::<i32>().is_err())
+        self.delay.is_some_and(|level| {
+            level.parse::<i32>().is_ok_and(|level| level > 0) || level.parse::<i32>().is_err()
+        })
     }
 
     /// Whether the message names a deliver time of its own.
@@ -113,8 +122,10 @@ pub(crate) fn store(
     let mut unique_at = None;
     if scan.stale || dead_letter {
         for (name, value) in names::iter(properties) {
-            let dropped = matches!(name, names::MSG_REGION | names::TRACE_SWITCH | names::CLUSTER | names::POP_CK)
-                || (dead_letter && name == names::DELAY);
+            let dropped = matches!(
+                name,
+                names::MSG_REGION | names::TRACE_SWITCH | names::CLUSTER | names::POP_CK
+            ) || (dead_letter && name == names::DELAY);
             if !dropped {
                 push(text, name, value);
             }
@@ -163,9 +174,16 @@ mod tests {
     fn stored(properties: &str, dead_letter: bool) -> (String, String) {
         let mut text = "before".to_owned();
         let scan = scan(properties);
-        let unique = store(&mut text, properties, &scan, dead_letter, ADDED, || "NEW".to_owned());
+        let unique = store(&mut text, properties, &scan, dead_letter, ADDED, || {
+            "NEW".to_owned()
+        });
         let unique = text[unique].to_owned();
-        (text["before".len()..].replace('\u{1}', "=").replace('\u{2}', ";"), unique)
+        (
+            text["before".len()..]
+                .replace('\u{1}', "=")
+                .replace('\u{2}', ";"),
+            unique,
+        )
     }
 
     fn of(text: &str) -> String {
@@ -174,16 +192,34 @@ mod tests {
 
     #[test]
     fn the_brokers_properties_follow_the_clients() {
-        assert_eq!(stored(&of("TAGS=a;UNIQ_KEY=U1;"), false), ("TAGS=a;UNIQ_KEY=U1;MSG_REGION=R;CLUSTER=C;".into(), "U1".into()));
-        assert_eq!(stored(&of("UNIQ_KEY=U1;TAGS=a"), false), ("UNIQ_KEY=U1;TAGS=a;MSG_REGION=R;CLUSTER=C;".into(), "U1".into()));
-        assert_eq!(stored("", false), ("MSG_REGION=R;CLUSTER=C;UNIQ_KEY=NEW;".into(), "NEW".into()));
+        assert_eq!(
+            stored(&of("TAGS=a;UNIQ_KEY=U1;"), false),
+            (
+                "TAGS=a;UNIQ_KEY=U1;MSG_REGION=R;CLUSTER=C;".into(),
+                "U1".into()
+            )
+        );
+        assert_eq!(
+            stored(&of("UNIQ_KEY=U1;TAGS=a"), false),
+            (
+                "UNIQ_KEY=U1;TAGS=a;MSG_REGION=R;CLUSTER=C;".into(),
+                "U1".into()
+            )
+        );
+        assert_eq!(
+            stored("", false),
+            ("MSG_REGION=R;CLUSTER=C;UNIQ_KEY=NEW;".into(), "NEW".into())
+        );
     }
 
     #[test]
     fn what_the_client_claims_in_the_brokers_name_is_replaced() {
         assert_eq!(
             stored(&of("CLUSTER=other;POP_CK=1 2 3;UNIQ_KEY=U1;k=v;"), false),
-            ("UNIQ_KEY=U1;k=v;MSG_REGION=R;CLUSTER=C;".into(), "U1".into())
+            (
+                "UNIQ_KEY=U1;k=v;MSG_REGION=R;CLUSTER=C;".into(),
+                "U1".into()
+            )
         );
     }
 
@@ -191,7 +227,10 @@ mod tests {
     fn a_dead_letter_is_not_delayed_again() {
         assert_eq!(
             stored(&of("DELAY=3;UNIQ_KEY=U1;"), true),
-            ("UNIQ_KEY=U1;DELAY=-1;MSG_REGION=R;CLUSTER=C;".into(), "U1".into())
+            (
+                "UNIQ_KEY=U1;DELAY=-1;MSG_REGION=R;CLUSTER=C;".into(),
+                "U1".into()
+            )
         );
     }
 

@@ -13,7 +13,8 @@ use crate::call::Refusal;
 use crate::settings::Settings;
 
 /// What Java's clients and tools show behind a refusal that has an answer in the documentation.
-pub(crate) const SEE_FAQ: &str = "\nSee https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
+pub(crate) const SEE_FAQ: &str =
+    "\nSee https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
 /// Queues of a dead-letter topic.
 const DEAD_LETTER_QUEUES: i32 = 1;
 /// Queues of a retry topic that a client's own send creates.
@@ -29,7 +30,8 @@ pub(crate) fn find_or_create(
     header: &Header<'_>,
 ) -> Result<Arc<TopicConfig>, Refusal> {
     let name = &*header.topic;
-    topic::check_topic(name).map_err(|error| Refusal::new(ResponseCode::INVALID_PARAMETER, error.to_string()))?;
+    topic::check_topic(name)
+        .map_err(|error| Refusal::new(ResponseCode::INVALID_PARAMETER, error.to_string()))?;
     if topic::is_not_sendable(name) {
         return Err(Refusal::new(
             ResponseCode::NO_PERMISSION,
@@ -43,7 +45,10 @@ pub(crate) fn find_or_create(
     if config.order && !perm::is_writable(settings.keys.broker_permission) {
         return Err(Refusal::new(
             ResponseCode::NO_PERMISSION,
-            format!("the broker[{}] sending message is forbidden", broker.identity().advertised),
+            format!(
+                "the broker[{}] sending message is forbidden",
+                broker.identity().advertised
+            ),
         ));
     }
     Ok(config)
@@ -81,13 +86,22 @@ fn create(
 }
 
 /// A topic that inherits from the template the client names, if that template allows it.
-fn from_template(broker: &Broker, settings: &Settings, header: &Header<'_>, sys_flag: i32) -> Option<TopicConfig> {
+fn from_template(
+    broker: &Broker,
+    settings: &Settings,
+    header: &Header<'_>,
+    sys_flag: i32,
+) -> Option<TopicConfig> {
     let template = broker.topics.get(&header.default_topic)?;
-    let allowed = *header.default_topic != *topic::AUTO_CREATE || settings.keys.auto_create_topic_enable;
+    let allowed =
+        *header.default_topic != *topic::AUTO_CREATE || settings.keys.auto_create_topic_enable;
     if !allowed || !perm::is_inherited(template.perm) {
         return None;
     }
-    let queues = header.default_topic_queue_nums.min(template.write_queue_nums).max(0);
+    let queues = header
+        .default_topic_queue_nums
+        .min(template.write_queue_nums)
+        .max(0);
     let mut config = new_config(&header.topic, queues, sys_flag);
     config.perm = template.perm & !perm::INHERIT;
     config.topic_filter_type = template.topic_filter_type;
@@ -128,7 +142,10 @@ pub(crate) fn dead_letter(
     if header.reconsume_times.unwrap_or(0) <= times_max && !consumed_in_order {
         return Ok(None);
     }
-    let (dead, created) = broker.topics.create_if_absent(new_config(&topic::dlq_topic(group), DEAD_LETTER_QUEUES, 0));
+    let (dead, created) =
+        broker
+            .topics
+            .create_if_absent(new_config(&topic::dlq_topic(group), DEAD_LETTER_QUEUES, 0));
     if created {
         broker.topic_changed(&dead);
     }
@@ -137,10 +154,17 @@ pub(crate) fn dead_letter(
 
 /// The flags that a message of this topic is stored with.
 pub(crate) fn sys_flag(config: &TopicConfig, asked: i32) -> i32 {
-    if config.topic_filter_type == TopicFilterType::MultiTag { asked | sysflag::MULTI_TAGS } else { asked }
+    if config.topic_filter_type == TopicFilterType::MultiTag {
+        asked | sysflag::MULTI_TAGS
+    } else {
+        asked
+    }
 }
 
 /// Whether only the latest message of each key is kept.
 pub(crate) fn is_compaction(config: &TopicConfig) -> bool {
-    config.attributes.get(CLEANUP_POLICY).is_some_and(|policy| policy == "COMPACTION")
+    config
+        .attributes
+        .get(CLEANUP_POLICY)
+        .is_some_and(|policy| policy == "COMPACTION")
 }
