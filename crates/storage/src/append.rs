@@ -217,17 +217,16 @@ fn write(
         }
     };
     if let Some(last) = fresh.last() {
-        let next = last.start + inner.config.segment_bytes;
         tip.segment = Some(Arc::clone(last));
         fresh
             .into_iter()
             .for_each(|segment| inner.log.segments.push(segment));
-        inner.keeper.want_segment(next);
     }
     tip.position = end;
     tip.store_timestamp_ms = store_timestamp_ms;
     dispatch_records(inner, &mut tip, scratch, store_timestamp_ms);
     inner.log.publish_appended(end);
+    ask_for_segment(inner, &mut tip);
     drop(tip);
 
     let bytes = scratch
@@ -247,6 +246,17 @@ fn write(
         record_bytes: prepared.bytes,
     }));
     Ok(())
+}
+
+/// Has the next segment prepared once the open one is half full: early enough that no append waits, and a store that is hardly used takes the
+/// space of one.
+fn ask_for_segment(inner: &Inner, tip: &mut Tip) {
+    let Some(segment) = &tip.segment else { return };
+    let next = segment.start + inner.config.segment_bytes;
+    if tip.asked_until < next && tip.position - segment.start > inner.config.segment_bytes / 2 {
+        tip.asked_until = next;
+        inner.keeper.want_segment(next);
+    }
 }
 
 /// Gives every record its position and gets the segments that the batch needs beyond the one that is open. Nothing is written, so a full

@@ -29,6 +29,8 @@ pub(crate) struct Tip {
     pub(crate) chunk: BytesMut,
     /// Behind `position`, up to here, a failed write may have left bytes that look like records. They are zeroed before the next write.
     pub(crate) dirty_until: u64,
+    /// The segments before this position exist or were asked for.
+    pub(crate) asked_until: u64,
     /// Sum over all queues of their next offset. Together with a position it tells a recovery whether a queue was lost.
     pub(crate) entries_total: u64,
 }
@@ -64,6 +66,7 @@ impl Log {
                 store_timestamp_ms,
                 chunk: BytesMut::new(),
                 dirty_until: 0,
+                asked_until: 0,
                 entries_total,
             }),
             appended: AtomicU64::new(end),

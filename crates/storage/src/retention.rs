@@ -43,14 +43,17 @@ pub(crate) enum Reason {
 pub(crate) fn run(inner: &Inner) {
     inner.keeper.sleeper.register();
     let interval = Duration::from_millis(inner.config.clean_interval_ms.max(1));
-    let first = inner
-        .log
-        .segments
-        .last()
-        .map_or(inner.log.appended(), |last| {
-            last.start + inner.config.segment_bytes
-        });
-    inner.keeper.wanted.fetch_max(first + 1, Ordering::AcqRel);
+    match inner.log.segments.last() {
+        None => inner.keeper.want_segment(inner.log.appended()),
+        Some(last)
+            if inner.log.appended().saturating_sub(last.start) > inner.config.segment_bytes / 2 =>
+        {
+            inner
+                .keeper
+                .want_segment(last.start + inner.config.segment_bytes);
+        }
+        Some(_) => {}
+    }
     let mut next_clean = Instant::now();
     while !inner.stop.is_abandoned() && !inner.stop.is_requested() {
         let wanted = inner.keeper.wanted.swap(0, Ordering::AcqRel);

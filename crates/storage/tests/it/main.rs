@@ -1,5 +1,7 @@
 //! The store against a real file system, in temporary directories with small segments.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod append;
 mod concurrent;
 mod derived;
