@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use crate::cargo::{cargo, root, run};
 use crate::report::{Outcome, summarize};
-use crate::{configuration_page, kill, tidy as rules};
+use crate::{configuration_page, interop, kill, tidy as rules};
 
 /// Kills in each of the two flush modes.
 const KILLS: usize = 25;
@@ -15,7 +15,15 @@ pub fn ci() -> Result<()> {
         Outcome::of("format", || run(&mut cargo(&["fmt", "--all", "--check"]))),
         Outcome::of("tidy", tidy),
         Outcome::of("lints", || {
-            let lints = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
+            let lints = [
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--quiet",
+                "--",
+                "-D",
+                "warnings",
+            ];
             run(&mut cargo(&lints))
         }),
         Outcome::of("documentation", || {
@@ -41,12 +49,19 @@ fn all_tests(part: Option<&str>) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     if part.is_none_or(|part| part == "crates") {
         outcomes.push(Outcome::of("crates", || {
-            run(&mut cargo(&["test", "--workspace", "--quiet"]))
+            run(&mut cargo(&[
+                "test",
+                "--workspace",
+                "--no-fail-fast",
+                "--",
+                "--quiet",
+            ]))
         }));
     }
     if part.is_none_or(|part| part == "kill") {
         outcomes.push(Outcome::of("kill", || kill::campaign(KILLS)));
     }
+    outcomes.extend(interop::outcomes(part));
     outcomes
 }
 

@@ -3,8 +3,10 @@
 mod cargo;
 mod ci;
 mod configuration_page;
+mod interop;
 mod kill;
 mod live;
+mod peer;
 mod report;
 mod tidy;
 

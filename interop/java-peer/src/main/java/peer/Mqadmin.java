@@ -7,6 +7,7 @@ import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
+import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.common.message.Message;
@@ -24,12 +25,11 @@ public final class Mqadmin {
     private static final String[][] VARYING = {
         {"\\d+\\.\\d+\\.\\d+\\.\\d+:\\d+", "ADDRESS"},
         {"\\d{4}-\\d\\d-\\d\\d[# ]\\d\\d:\\d\\d:\\d\\d[:,]\\d+", "TIME"},
-        {"[0-9A-F]{32}", "ID"},
+        {"[0-9A-F]{24,64}", "ID"},
         {"V\\d+_\\d+_\\d+", "VERSION"},
         {"\"timestamp\":\\d+", "\"timestamp\":TIME"},
         // The columns of rates, waits, hours and disk of clusterList.
         {"\\d+\\.\\d\\d\\(\\d+,\\d+ms[^)]*\\)", "RATE"},
-        {"\\d+\\.\\d\\d\\(\\d+,\\d+ms\\|[^)]*\\)", "RATE"},
         {"(?m)^(\\S+ +\\S+ +\\d+ +ADDRESS +VERSION +RATE +RATE) .*$", "$1 STATE"},
         {"Put TPS: \\S+", "Put TPS: RATE"},
         {" +", " "},
@@ -81,19 +81,21 @@ public final class Mqadmin {
         DefaultMQProducer query = new DefaultMQProducer("mqadmin_query");
         query.setNamesrvAddr(nameServer);
         query.start();
-        while (true) {
-            try {
-                if (query.queryMessage(topic, "key" + (count - 1), 10, 0, Long.MAX_VALUE).getMessageList().size() == 1) {
-                    break;
-                }
-            } catch (Exception absent) {
-                if (System.currentTimeMillis() > deadline) {
-                    throw absent;
-                }
-                Thread.sleep(50);
+        while (!found(query, topic, "key" + (count - 1))) {
+            if (System.currentTimeMillis() > deadline) {
+                throw new IllegalStateException("the last message is not in the index");
             }
+            Thread.sleep(50);
         }
         query.shutdown();
+    }
+
+    private static boolean found(DefaultMQProducer query, String topic, String key) throws InterruptedException {
+        try {
+            return !query.queryMessage(topic, key, 10, 0, Long.MAX_VALUE).getMessageList().isEmpty();
+        } catch (MQClientException absent) {
+            return false;
+        }
     }
 
     private static String normalized(String text) {

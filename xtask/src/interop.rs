@@ -1,0 +1,52 @@
+//! The parts of `cargo xtask test` that need other toolchains: official clients against a live Apogee, and the Java server beside it.
+//!
+//! Everything fetched or built for them lies in `target/interop`; everything they start is stopped by its own id.
+
+pub(crate) mod child;
+mod clients;
+mod directories;
+mod mqadmin;
+pub(crate) mod toolchain;
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::report::{Outcome, Verdict};
+
+/// Runs one part.
+type Part = fn() -> Result<Verdict>;
+
+/// Names as given on the command line, in the order of a whole run.
+const PARTS: &[(&str, Part)] = &[
+    ("clients", clients::run),
+    ("mqadmin", mqadmin::run),
+    ("directories", directories::run),
+];
+
+/// Runs all parts, or the one that is named; nothing when no part has that name. A client's name runs that client alone.
+pub(crate) fn outcomes(wanted: Option<&str>) -> Vec<Outcome> {
+    let mut outcomes: Vec<Outcome> = PARTS
+        .iter()
+        .filter(|(name, _)| wanted.is_none_or(|wanted| wanted == *name))
+        .map(|(name, part)| timed(name, *part))
+        .collect();
+    if let Some(client) = wanted.and_then(clients::named) {
+        outcomes.push(timed(client.name, || clients::run_only(client)));
+    }
+    outcomes
+}
+
+fn timed(name: &str, part: impl FnOnce() -> Result<Verdict>) -> Outcome {
+    eprintln!("== {name}");
+    let begin = Instant::now();
+    let result = part().unwrap_or_else(|error| match error.downcast_ref::<toolchain::Missing>() {
+        Some(missing) => Verdict::NotRun(missing.to_string()),
+        None => Verdict::Failed(format!("{error:#}")),
+    });
+    Outcome {
+        name: name.to_owned(),
+        result,
+        seconds: begin.elapsed().as_secs_f64(),
+    }
+}

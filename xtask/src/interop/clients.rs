@@ -1,0 +1,211 @@
+//! The programs on the official clients, all at once against one Apogee.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::child::Running;
+use super::toolchain::{self, Missing};
+use crate::live::{self, Role};
+use crate::report::Verdict;
+
+/// Messages of the counting scenario.
+const COUNT: &str = "100000";
+/// The slowest program takes two minutes alone; all share the machine.
+const LIMIT: Duration = Duration::from_secs(420);
+
+/// Topics that every program finds, with their queues. One client cannot create its own, and consumers want theirs before the first message.
+const TOPICS: &[(&str, u32)] = &[
+    ("send", 4),
+    ("tags", 4),
+    ("concurrent", 4),
+    ("orderly", 4),
+    ("broadcast", 4),
+    ("pull", 4),
+    ("count", 8),
+];
+
+/// One official client.
+#[derive(Clone, Copy)]
+pub(crate) struct Client {
+    /// As on the command line and in the summary; also the prefix of its topics and groups.
+    pub(crate) name: &'static str,
+    /// Fetches and builds; gives the command, which lacks the arguments.
+    prepare: fn() -> Result<Command>,
+}
+
+const CLIENTS: &[Client] = &[
+    Client {
+        name: "java-4.9.8",
+        prepare: || java("4.9.8"),
+    },
+    Client {
+        name: "java-5.3.3",
+        prepare: || java("5.3.3"),
+    },
+    Client {
+        name: "go",
+        prepare: || Ok(Command::new(toolchain::go()?)),
+    },
+    Client {
+        name: "cpp",
+        prepare: || {
+            let mut command = Command::new(toolchain::python()?);
+            command.arg(toolchain::source("cpp").join("interop.py"));
+            Ok(command)
+        },
+    },
+    Client {
+        name: "node",
+        prepare: || {
+            let mut command = Command::new("node");
+            command.arg(toolchain::node()?.join("interop.js"));
+            Ok(command)
+        },
+    },
+];
+
+fn java(version: &str) -> Result<Command> {
+    let class_path = toolchain::maven("java", version, "interop.jar")?;
+    let home = toolchain::directory("home")?;
+    let mut command = Command::new("java");
+    command
+        .args(["-Xmx256m", "-XX:+UseSerialGC"])
+        .arg(format!("-Duser.home={}", home.display()))
+        .arg(format!("-Drocketmq.client.logRoot={}", home.display()))
+        .args(["-cp", &class_path, "interop.Main"]);
+    Ok(command)
+}
+
+/// The client of that name.
+pub(crate) fn named(name: &str) -> Option<Client> {
+    CLIENTS.iter().copied().find(|client| client.name == name)
+}
+
+/// Every client.
+pub(crate) fn run() -> Result<Verdict> {
+    run_all(CLIENTS)
+}
+
+/// One client.
+pub(crate) fn run_only(client: Client) -> Result<Verdict> {
+    run_all(&[client])
+}
+
+fn run_all(clients: &[Client]) -> Result<Verdict> {
+    let binary = live::binary()?;
+    let mut missing = Vec::new();
+    let mut commands = Vec::new();
+    for client in clients {
+        match (client.prepare)() {
+            Ok(command) => commands.push((*client, command)),
+            Err(error) => match error.downcast::<Missing>() {
+                Ok(absent) => missing.push(format!("{}: {absent}", client.name)),
+                Err(error) => return Err(error.context(format!("preparing {}", client.name))),
+            },
+        }
+    }
+    let data = tempfile::tempdir()?;
+    let nameserver = Role::nameserver(&binary, data.path())?;
+    let broker = Role::broker(&binary, data.path(), &nameserver.addr, "")?;
+    for (client, _) in &commands {
+        create_topics(&binary, &nameserver.addr, &prefix(*client))?;
+    }
+    let results: Vec<Result<()>> = thread::scope(|scope| {
+        let running: Vec<_> = commands
+            .iter_mut()
+            .map(|(client, command)| {
+                let (nameserver, data) = (&nameserver.addr, data.path());
+                scope.spawn(move || one(*client, command, nameserver, data))
+            })
+            .collect();
+        let joined = running
+            .into_iter()
+            .map(|each| each.join().expect("a runner does not panic"));
+        joined.collect()
+    });
+    broker.stop().context("the broker after the clients")?;
+    nameserver
+        .stop()
+        .context("the name server after the clients")?;
+    let failures: Vec<String> = results
+        .into_iter()
+        .filter_map(|result| Some(format!("{:#}", result.err()?)))
+        .collect();
+    if !failures.is_empty() {
+        bail!("{}", failures.join("; "));
+    }
+    match missing.is_empty() {
+        true => Ok(Verdict::Passed),
+        false => Ok(Verdict::NotRun(missing.join("; "))),
+    }
+}
+
+/// With the command that a user would take.
+fn create_topics(binary: &Path, nameserver: &str, prefix: &str) -> Result<()> {
+    for (topic, queues) in TOPICS {
+        let (topic, queues) = (format!("{prefix}_{topic}"), queues.to_string());
+        let mut command = Command::new(binary);
+        command
+            .args([
+                "admin",
+                "updateTopic",
+                "-n",
+                nameserver,
+                "-c",
+                "DefaultCluster",
+            ])
+            .args(["-t", &topic, "-r", &queues, "-w", &queues])
+            .stdout(Stdio::null());
+        crate::cargo::run(&mut command)?;
+    }
+    Ok(())
+}
+
+/// Topic names have no dots.
+fn prefix(client: Client) -> String {
+    client.name.replace('.', "_")
+}
+
+/// Runs one program and shows its lines.
+fn one(client: Client, command: &mut Command, nameserver: &str, data: &Path) -> Result<()> {
+    let name = client.name;
+    let home = toolchain::directory("home")?.join(name);
+    std::fs::create_dir_all(&home)?;
+    // Broadcasting consumers keep their offsets below the home directory, and logs go there.
+    let command = command
+        .env("HOME", &home)
+        .args([nameserver, &prefix(client), COUNT]);
+    let mut program = Running::start(name, command, &data.join(format!("{name}.out")))?;
+    let ended = program.wait(LIMIT);
+    let printed = program.printed()?;
+    let verdicts = ["PASS ", "FAIL ", "SKIP "];
+    let lines: Vec<&str> = printed
+        .lines()
+        .filter(|line| verdicts.iter().any(|verdict| line.starts_with(verdict)))
+        .collect();
+    for line in &lines {
+        eprintln!("   {name}: {line}");
+    }
+    let status = ended?;
+    let failures: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("FAIL "))
+        .collect();
+    if !failures.is_empty() || !status.success() {
+        let kept = toolchain::directory("failed")?.join(format!("{name}.out"));
+        std::fs::write(&kept, &printed)?;
+        bail!(
+            "{name} ({status}): {}; all it printed is in {}",
+            failures.join(", "),
+            kept.display()
+        );
+    }
+    if !lines.iter().any(|line| *line == "PASS count") {
+        bail!("{name} ended without its last scenario");
+    }
+    Ok(())
+}
