@@ -8,7 +8,6 @@ pub(crate) struct Counters {
     messages_in: AtomicU64,
     bytes_in: AtomicU64,
     messages_out: AtomicU64,
-    bytes_out: AtomicU64,
 }
 
 impl Counters {
@@ -21,10 +20,9 @@ impl Counters {
     }
 
     /// `messages` were handed out.
-    pub(crate) fn get(&self, messages: usize, bytes: usize) {
+    pub(crate) fn get(&self, messages: usize) {
         self.messages_out
             .fetch_add(messages as u64, Ordering::Relaxed);
-        self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Messages stored.
@@ -40,10 +38,5 @@ impl Counters {
     /// Messages handed out to consumers.
     pub(crate) fn messages_out(&self) -> u64 {
         self.messages_out.load(Ordering::Relaxed)
-    }
-
-    /// Bytes of their records.
-    pub(crate) fn bytes_out(&self) -> u64 {
-        self.bytes_out.load(Ordering::Relaxed)
     }
 }

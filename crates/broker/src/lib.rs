@@ -125,7 +125,10 @@ pub(crate) struct BlockingPermit {
 
 impl Broker {
     pub(crate) fn settings(&self) -> Arc<Settings> {
-        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.settings
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The configuration as it is at this moment.
@@ -138,7 +141,10 @@ impl Broker {
     pub(crate) fn set_keys(&self, keys: BrokerKeys) {
         let permission_changed = self.keys().broker_permission != keys.broker_permission;
         let settings = Settings::new(Arc::new(keys), &self.identity);
-        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        *self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         if permission_changed {
             self.registration.everything_changed();
         }
@@ -191,13 +197,17 @@ impl Broker {
     }
 
     /// A place for one request of `connection` on the blocking pool.
-    pub(crate) fn blocking_permit(&self, connection: &Connection) -> Result<BlockingPermit, Refusal> {
+    pub(crate) fn blocking_permit(
+        &self,
+        connection: &Connection,
+    ) -> Result<BlockingPermit, Refusal> {
         let of_connection = connection.permit();
         let of_broker = self.blocking.clone().try_acquire_owned().ok();
         match (of_connection, of_broker) {
-            (Some(of_connection), Some(of_broker)) => {
-                Ok(BlockingPermit { _of_connection: of_connection, _of_broker: of_broker })
-            }
+            (Some(of_connection), Some(of_broker)) => Ok(BlockingPermit {
+                _of_connection: of_connection,
+                _of_broker: of_broker,
+            }),
             _ => Err(Refusal::new(
                 ResponseCode::SYSTEM_BUSY,
                 "[OVERLOAD]system busy, start flow control for a while",
@@ -208,6 +218,8 @@ impl Broker {
 
 impl std::fmt::Debug for Broker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Broker").field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("Broker")
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
     }
 }

@@ -131,11 +131,6 @@ impl LongPoll {
         }
     }
 
-    /// How many pulls wait.
-    pub(crate) fn len(&self) -> usize {
-        self.state().waiters.len()
-    }
-
     fn take_ready(&self) -> Vec<Waiter> {
         self.state().take_ready()
     }

@@ -39,8 +39,14 @@ impl BrokerService {
     /// A service whose held answers wait for `gate`. It refuses everything until `begin`.
     pub(crate) fn new(gate: watch::Receiver<Gate>) -> BrokerService {
         let rows = HANDLERS.iter().copied().flatten();
-        let handlers = rows.map(|(code, kind, handler)| (*code, (*kind, *handler))).collect();
-        BrokerService { broker: OnceLock::new(), handlers, gate }
+        let handlers = rows
+            .map(|(code, kind, handler)| (*code, (*kind, *handler)))
+            .collect();
+        BrokerService {
+            broker: OnceLock::new(),
+            handlers,
+            gate,
+        }
     }
 
     /// From here on requests are served.
@@ -59,8 +65,21 @@ impl BrokerService {
         let head = request.head();
         match self.handlers.get(&request.code()) {
             Some((Kind::Inline, handler)) => {
-                let reply = answer(broker, *handler, &Call { request, connection });
-                replies.reply(head, reply.code, reply.remark.as_deref(), &reply.fields, &[&reply.body]);
+                let reply = answer(
+                    broker,
+                    *handler,
+                    &Call {
+                        request,
+                        connection,
+                    },
+                );
+                replies.reply(
+                    head,
+                    reply.code,
+                    reply.remark.as_deref(),
+                    &reply.fields,
+                    &[&reply.body],
+                );
             }
             Some((Kind::Blocking, handler)) => {
                 if let Err(refusal) = serve_blocking(broker, connection, request, *handler) {
@@ -106,12 +125,19 @@ impl Service for BrokerService {
     fn serve(&self, connection: &Arc<Connection>, requests: &[Request<'_>], replies: &mut Replies) {
         let Some(broker) = self.broker.get() else {
             for request in requests {
-                replies.refuse(request.head(), ResponseCode::SERVICE_NOT_AVAILABLE, "the broker is starting");
+                replies.refuse(
+                    request.head(),
+                    ResponseCode::SERVICE_NOT_AVAILABLE,
+                    "the broker is starting",
+                );
             }
             return;
         };
         // Sends go first, all of them in one append: whatever else the batch asks sees their messages.
-        let sends = requests.iter().filter(|request| send::is_send(request.code())).count();
+        let sends = requests
+            .iter()
+            .filter(|request| send::is_send(request.code()))
+            .count();
         if sends > 0 {
             send::serve(broker, connection, requests, replies);
         }
@@ -167,7 +193,10 @@ mod tests {
         let mut seen = std::collections::HashSet::new();
         for (code, _, _) in HANDLERS.iter().copied().flatten() {
             assert!(seen.insert(*code), "{code} is in the table twice");
-            assert!(!send::is_send(*code) && !pull::is_pull(*code), "{code} has a way of its own");
+            assert!(
+                !send::is_send(*code) && !pull::is_pull(*code),
+                "{code} has a way of its own"
+            );
         }
     }
 }

@@ -4,6 +4,7 @@
 //! refused is answered at once and takes no other with it. The checks and their texts are those of Java 5.3:
 //! `SendMessageProcessor`, `AbstractSendMessageProcessor.msgCheck`.
 
+mod answer;
 pub(crate) mod properties;
 pub(crate) mod topic;
 
@@ -14,9 +15,8 @@ use std::sync::Arc;
 
 use protocol::body::TopicConfig;
 use protocol::code::{RequestCode, ResponseCode};
-use protocol::header::WriteFields;
 use protocol::headers::{SendMessageRequest, SendMessageRequestV2};
-use protocol::properties as names;
+use protocol::properties::BYTES_MAX as PROPERTIES_BYTES_MAX;
 use protocol::reply::ReplyHead;
 use protocol::sysflag;
 use remoting::{Connection, Replies, Request};
@@ -26,9 +26,11 @@ use crate::Broker;
 use crate::call::Refusal;
 use crate::requests::batch;
 use crate::settings::Settings;
-use crate::text::{Decimal, OffsetIds};
 
+use answer::{Region, Sent, is_about_a_message, join_ids, not_yet};
 use properties::Scan;
+
+pub(crate) use answer::{failed, illegal};
 
 /// Bodies and properties of one append, in bytes. It bounds how long the append lock is held for one connection.
 const APPEND_BYTES_MAX: usize = 4 << 20;
@@ -200,7 +202,7 @@ impl Batch<'_> {
             || self.broker.unique_ids.next(self.broker.now_ms()),
         );
         let properties = text_before..sends.text.len();
-        if properties.len() > names::BYTES_MAX {
+        if properties.len() > PROPERTIES_BYTES_MAX {
             sends.text.truncate(text_before);
             return Err(self.illegal());
         }
@@ -353,6 +355,10 @@ impl Batch<'_> {
         illegal(self.settings.limits.message_bytes_max)
     }
 
+    fn refusal_of(&self, error: &AppendError) -> Refusal {
+        answer::refusal(error, self.settings.limits.message_bytes_max)
+    }
+
     fn holds(&self, wait: bool) -> bool {
         wait && self.broker.store.flush_mode() == FlushMode::Sync
     }
@@ -370,7 +376,7 @@ impl Batch<'_> {
                 self.append_singly(sends, replies)
             }
             Err(error) => {
-                let refusal = self.refusal(&error);
+                let refusal = self.refusal_of(&error);
                 for waiting in &sends.waiting {
                     self.refuse(waiting.head, &refusal, replies);
                 }
@@ -406,7 +412,7 @@ impl Batch<'_> {
                 Ok(()) => {
                     self.answer_one(waiting, &sends.text, &appended, &mut String::new(), replies)
                 }
-                Err(error) => self.refuse(waiting.head, &self.refusal(&error), replies),
+                Err(error) => self.refuse(waiting.head, &self.refusal_of(&error), replies),
             }
         }
     }
@@ -493,35 +499,6 @@ impl Batch<'_> {
             &[],
         );
     }
-
-    fn refusal(&self, error: &AppendError) -> Refusal {
-        match error {
-            AppendError::DiskFull { reason } => Refusal::new(
-                ResponseCode::SERVICE_NOT_AVAILABLE,
-                format!(
-                    "service not available now. It may be caused by one of the following reasons: the broker's disk is full [{reason}], \
-                     messages are put to the slave, message store has been shut down, etc. Free space on the broker's disk, or lower \
-                     fileReservedTime; writing resumes by itself."
-                ),
-            ),
-            AppendError::Failed { reason } => failed(reason),
-            AppendError::NoSegment { reason } => Refusal::system_error(format!(
-                "create mapped file failed, server is busy or broken: {reason}"
-            )),
-            AppendError::Closed => Refusal::new(
-                ResponseCode::SERVICE_NOT_AVAILABLE,
-                "service not available now: the broker is shutting down",
-            ),
-            AppendError::Busy { .. } => Refusal::new(
-                ResponseCode::SYSTEM_BUSY,
-                "[PC_SYNCHRONIZED]broker busy, start flow control for a while",
-            ),
-            AppendError::TooLarge { .. }
-            | AppendError::TopicTooLong { .. }
-            | AppendError::PropertiesTooLong { .. }
-            | AppendError::Unstorable { .. } => self.illegal(),
-        }
-    }
 }
 
 impl Sends {
@@ -546,87 +523,4 @@ fn reuse<'b>(mut messages: Vec<NewMessage<'_>>) -> Vec<NewMessage<'b>> {
         .into_iter()
         .map(|_| unreachable!("the list was cleared"))
         .collect()
-}
-
-fn join_ids<'t>(offset_ids: &mut OffsetIds, appended: &[Appended], ids: &'t mut String) -> &'t str {
-    ids.clear();
-    for (index, appended) in appended.iter().enumerate() {
-        if index > 0 {
-            ids.push(',');
-        }
-        ids.push_str(offset_ids.id(appended.physical_offset));
-    }
-    ids
-}
-
-fn is_about_a_message(error: &AppendError) -> bool {
-    matches!(
-        error,
-        AppendError::TooLarge { .. }
-            | AppendError::TopicTooLong { .. }
-            | AppendError::PropertiesTooLong { .. }
-            | AppendError::Unstorable { .. }
-    )
-}
-
-/// MESSAGE_ILLEGAL with Java's text.
-pub(crate) fn illegal(message_bytes_max: usize) -> Refusal {
-    Refusal::new(
-        ResponseCode::MESSAGE_ILLEGAL,
-        format!(
-            "the message is illegal, maybe msg body or properties length not matched. msg body length limit {message_bytes_max}B, \
-             msg properties length limit 32KB."
-        ),
-    )
-}
-
-/// The store has failed: nothing more is taken until the broker is restarted.
-pub(crate) fn failed(reason: &str) -> Refusal {
-    Refusal::new(
-        ResponseCode::SERVICE_NOT_AVAILABLE,
-        format!(
-            "service not available now: the message store has failed and takes no more writes ({reason}). Check the disk, then restart the broker."
-        ),
-    )
-}
-
-/// A kind of message that a later version will take.
-fn not_yet(what: &str) -> Refusal {
-    Refusal::new(
-        ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
-        format!(
-            "{what} are not supported by this version of the broker; the message was not stored"
-        ),
-    )
-}
-
-/// The fields of an answer that clients read even from a refusal.
-struct Region<'a>(&'a Settings);
-
-impl WriteFields for Region<'_> {
-    fn write_fields(&self, write: &mut dyn FnMut(&str, &str)) {
-        write(names::MSG_REGION, &self.0.region_id);
-        write(names::TRACE_SWITCH, self.0.trace_on);
-    }
-}
-
-/// The fields of the answer to a send.
-struct Sent<'a> {
-    settings: &'a Settings,
-    message_id: &'a str,
-    queue_id: i32,
-    queue_offset: i64,
-    transaction_id: Option<&'a str>,
-}
-
-impl WriteFields for Sent<'_> {
-    fn write_fields(&self, write: &mut dyn FnMut(&str, &str)) {
-        write("msgId", self.message_id);
-        write("queueId", Decimal::new(self.queue_id.into()).as_str());
-        write("queueOffset", Decimal::new(self.queue_offset).as_str());
-        if let Some(transaction_id) = self.transaction_id {
-            write("transactionId", transaction_id);
-        }
-        Region(self.settings).write_fields(write);
-    }
 }

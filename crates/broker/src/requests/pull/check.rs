@@ -1,0 +1,209 @@
+//! Whether a pull may be served, and what it asks for. Java 5.3: the first half of `PullMessageProcessor.processRequest`.
+
+use std::time::Duration;
+
+use protocol::body::MessageModel;
+use protocol::code::{RequestCode, ResponseCode};
+use protocol::headers::PullMessageRequest;
+use protocol::{perm, sysflag};
+use remoting::Request;
+
+use super::Pull;
+use super::filter::Filter;
+use crate::Broker;
+use crate::call::Refusal;
+use crate::requests::send::topic::SEE_FAQ;
+use crate::settings::{Settings, Transfer};
+
+/// A pull waits no longer than this, whatever its client asks for. Clients ask for 15 to 30 seconds.
+const SUSPEND_MAX: Duration = Duration::from_secs(300);
+
+/// Why a pull is refused, with the kind of prohibition that clients tell their users.
+pub(super) struct Denied {
+    pub(super) refusal: Refusal,
+    pub(super) forbidden: Option<Forbidden>,
+}
+
+/// Java's `ForbiddenType`.
+#[derive(Clone, Copy)]
+pub(super) enum Forbidden {
+    Broker = 1,
+    Group = 2,
+    Topic = 3,
+    Broadcasting = 4,
+    Subscription = 5,
+}
+
+impl<E: Into<Refusal>> From<E> for Denied {
+    fn from(error: E) -> Denied {
+        Denied {
+            refusal: error.into(),
+            forbidden: None,
+        }
+    }
+}
+
+impl Forbidden {
+    fn because(self, remark: String) -> Denied {
+        Denied {
+            refusal: Refusal::new(ResponseCode::NO_PERMISSION, remark),
+            forbidden: Some(self),
+        }
+    }
+}
+
+/// Checks a pull, and commits the offset that it carries. Gives it and how long it may wait.
+pub(super) fn check(
+    broker: &Broker,
+    settings: &Settings,
+    request: &Request<'_>,
+) -> Result<(Pull, Option<Duration>), Denied> {
+    let keys = &settings.keys;
+    let header: PullMessageRequest = request.read()?;
+    let address = &broker.identity().advertised;
+    if !perm::is_readable(keys.broker_permission) {
+        return Err(Forbidden::Broker.because(format!(
+            "the broker[{address}] pulling message is forbidden"
+        )));
+    }
+    if request.code() == RequestCode::LITE_PULL_MESSAGE && !keys.lite_pull_message_enable {
+        return Err(Forbidden::Broker.because(format!(
+            "the broker[{address}] for lite pull consumer is forbidden"
+        )));
+    }
+    let group_name = header.consumer_group.as_str();
+    let Some(group) = broker
+        .groups
+        .get_or_create(group_name, keys.auto_create_subscription_group)
+    else {
+        return Err(Denied::from(Refusal::new(
+            ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST,
+            format!("subscription group [{group_name}] does not exist, {SEE_FAQ}"),
+        )));
+    };
+    if !group.consume_enable {
+        return Err(
+            Forbidden::Group.because(format!("subscription group no permission, {group_name}"))
+        );
+    }
+    let Some(topic) = broker.topics.get(&header.topic) else {
+        return Err(Denied::from(Refusal::new(
+            ResponseCode::TOPIC_NOT_EXIST,
+            format!(
+                "topic[{}] not exist, apply first please! {SEE_FAQ}",
+                header.topic
+            ),
+        )));
+    };
+    if !perm::is_readable(topic.perm) {
+        return Err(Forbidden::Topic.because(format!(
+            "the topic[{}] pulling message is forbidden",
+            header.topic
+        )));
+    }
+    if header.queue_id < 0 || header.queue_id >= topic.read_queue_nums {
+        return Err(Denied::from(Refusal::new(
+            ResponseCode::INVALID_PARAMETER,
+            format!(
+                "queueId[{}] is illegal, topic:[{}] topicConfig.readQueueNums:[{}]",
+                header.queue_id, header.topic, topic.read_queue_nums
+            ),
+        )));
+    }
+    let filter = filter_of(broker, &header, group.consume_broadcast_enable)?;
+    if header.sys_flag & sysflag::PULL_COMMIT_OFFSET != 0 {
+        broker.offsets.commit(
+            group_name,
+            &header.topic,
+            header.queue_id,
+            header.commit_offset,
+        );
+    }
+    let suspend = (header.sys_flag & sysflag::PULL_SUSPEND != 0)
+        .then(|| suspend_of(settings, header.suspend_timeout_ms));
+    let pull = Pull {
+        topic,
+        queue_id: header.queue_id,
+        offset: header.queue_offset,
+        asked_offset: header.queue_offset,
+        transfer: asked_transfer(&header).at_most(settings.limits.warm),
+        filter,
+        group_sys_flag: group.group_sys_flag,
+    };
+    Ok((pull, suspend))
+}
+
+/// The filter that the pull itself names, or that its client's heartbeat named.
+fn filter_of(
+    broker: &Broker,
+    header: &PullMessageRequest,
+    broadcast_allowed: bool,
+) -> Result<Filter, Denied> {
+    if header.sys_flag & sysflag::PULL_SUBSCRIPTION != 0 {
+        check_expression_type(header.expression_type.as_deref())?;
+        return Ok(Filter::of_expression(
+            header.subscription.as_deref().unwrap_or(""),
+        )?);
+    }
+    let group_name = &header.consumer_group;
+    let Some(group) = broker.clients.consumer_group(group_name) else {
+        return Err(Denied::from(Refusal::new(
+            ResponseCode::SUBSCRIPTION_NOT_EXIST,
+            format!("the consumer's group info not exist{SEE_FAQ}"),
+        )));
+    };
+    if !broadcast_allowed && group.message_model() == MessageModel::Broadcasting {
+        return Err(Forbidden::Broadcasting.because(format!(
+            "the consumer group[{group_name}] can not consume by broadcast way"
+        )));
+    }
+    if !broker.groups.may_read(group_name, &header.topic) {
+        return Err(Forbidden::Subscription.because(format!(
+            "the consumer group[{group_name}] is forbidden for topic[{}]",
+            header.topic
+        )));
+    }
+    let Some(subscription) = group.subscription(&header.topic) else {
+        return Err(Denied::from(Refusal::new(
+            ResponseCode::SUBSCRIPTION_NOT_EXIST,
+            format!("the consumer's subscription not exist{SEE_FAQ}"),
+        )));
+    };
+    if subscription.sub_version < header.sub_version {
+        return Err(Denied::from(Refusal::new(
+            ResponseCode::SUBSCRIPTION_NOT_LATEST,
+            "the consumer's subscription not latest",
+        )));
+    }
+    check_expression_type(Some(&subscription.expression_type))?;
+    Ok(Filter::of_subscription(&subscription)?)
+}
+
+fn check_expression_type(expression_type: Option<&str>) -> Result<(), Refusal> {
+    match expression_type {
+        None | Some("" | "TAG") => Ok(()),
+        Some(other) => Err(Refusal::system_error(format!(
+            "The broker does not support consumer to filter message by {other}"
+        ))),
+    }
+}
+
+fn asked_transfer(header: &PullMessageRequest) -> Transfer {
+    Transfer {
+        messages_max: usize::try_from(header.messages_max).unwrap_or(0).max(1),
+        bytes_max: header
+            .bytes_max
+            .and_then(|bytes| usize::try_from(bytes).ok())
+            .filter(|bytes| *bytes > 0)
+            .unwrap_or(usize::MAX),
+    }
+}
+
+fn suspend_of(settings: &Settings, asked_ms: i64) -> Duration {
+    let ms = if settings.keys.long_polling_enable {
+        u64::try_from(asked_ms).unwrap_or(0)
+    } else {
+        settings.keys.short_polling_time_ms
+    };
+    Duration::from_millis(ms).min(SUSPEND_MAX)
+}

@@ -1,0 +1,129 @@
+//! What the sender of a message is told.
+
+use protocol::code::ResponseCode;
+use protocol::header::WriteFields;
+use protocol::properties as names;
+use storage::{AppendError, Appended};
+
+use crate::call::Refusal;
+use crate::settings::Settings;
+use crate::text::{Decimal, OffsetIds};
+
+/// The fields of an answer that clients read even from a refusal.
+pub(super) struct Region<'a>(pub(super) &'a Settings);
+
+impl WriteFields for Region<'_> {
+    fn write_fields(&self, write: &mut dyn FnMut(&str, &str)) {
+        write(names::MSG_REGION, &self.0.region_id);
+        write(names::TRACE_SWITCH, self.0.trace_on);
+    }
+}
+
+/// The fields of the answer to a send.
+pub(super) struct Sent<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) message_id: &'a str,
+    pub(super) queue_id: i32,
+    pub(super) queue_offset: i64,
+    pub(super) transaction_id: Option<&'a str>,
+}
+
+impl WriteFields for Sent<'_> {
+    fn write_fields(&self, write: &mut dyn FnMut(&str, &str)) {
+        write("msgId", self.message_id);
+        write("queueId", Decimal::new(self.queue_id.into()).as_str());
+        write("queueOffset", Decimal::new(self.queue_offset).as_str());
+        if let Some(transaction_id) = self.transaction_id {
+            write("transactionId", transaction_id);
+        }
+        Region(self.settings).write_fields(write);
+    }
+}
+
+/// The ids of the messages of a batch, separated by commas.
+pub(super) fn join_ids<'t>(
+    offset_ids: &mut OffsetIds,
+    appended: &[Appended],
+    ids: &'t mut String,
+) -> &'t str {
+    ids.clear();
+    for (index, appended) in appended.iter().enumerate() {
+        if index > 0 {
+            ids.push(',');
+        }
+        ids.push_str(offset_ids.id(appended.physical_offset));
+    }
+    ids
+}
+
+/// Whether one message is at fault, and not the store.
+pub(super) fn is_about_a_message(error: &AppendError) -> bool {
+    matches!(
+        error,
+        AppendError::TooLarge { .. }
+            | AppendError::TopicTooLong { .. }
+            | AppendError::PropertiesTooLong { .. }
+            | AppendError::Unstorable { .. }
+    )
+}
+
+/// MESSAGE_ILLEGAL with Java's text.
+pub(crate) fn illegal(message_bytes_max: usize) -> Refusal {
+    Refusal::new(
+        ResponseCode::MESSAGE_ILLEGAL,
+        format!(
+            "the message is illegal, maybe msg body or properties length not matched. msg body length limit {message_bytes_max}B, \
+             msg properties length limit 32KB."
+        ),
+    )
+}
+
+/// The store has failed: nothing more is taken until the broker is restarted.
+pub(crate) fn failed(reason: &str) -> Refusal {
+    Refusal::new(
+        ResponseCode::SERVICE_NOT_AVAILABLE,
+        format!(
+            "service not available now: the message store has failed and takes no more writes ({reason}). Check the disk, then restart the broker."
+        ),
+    )
+}
+
+/// A kind of message that a later version will take.
+pub(super) fn not_yet(what: &str) -> Refusal {
+    Refusal::new(
+        ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
+        format!(
+            "{what} are not supported by this version of the broker; the message was not stored"
+        ),
+    )
+}
+
+/// What a client is told when the store does not take its message.
+pub(super) fn refusal(error: &AppendError, message_bytes_max: usize) -> Refusal {
+    match error {
+        AppendError::DiskFull { reason } => Refusal::new(
+            ResponseCode::SERVICE_NOT_AVAILABLE,
+            format!(
+                "service not available now. It may be caused by one of the following reasons: the broker's disk is full [{reason}], \
+                 messages are put to the slave, message store has been shut down, etc. Free space on the broker's disk, or lower \
+                 fileReservedTime; writing resumes by itself."
+            ),
+        ),
+        AppendError::Failed { reason } => failed(reason),
+        AppendError::NoSegment { reason } => Refusal::system_error(format!(
+            "create mapped file failed, server is busy or broken: {reason}"
+        )),
+        AppendError::Closed => Refusal::new(
+            ResponseCode::SERVICE_NOT_AVAILABLE,
+            "service not available now: the broker is shutting down",
+        ),
+        AppendError::Busy { .. } => Refusal::new(
+            ResponseCode::SYSTEM_BUSY,
+            "[PC_SYNCHRONIZED]broker busy, start flow control for a while",
+        ),
+        AppendError::TooLarge { .. }
+        | AppendError::TopicTooLong { .. }
+        | AppendError::PropertiesTooLong { .. }
+        | AppendError::Unstorable { .. } => illegal(message_bytes_max),
+    }
+}
