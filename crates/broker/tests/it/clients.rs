@@ -7,8 +7,8 @@ use std::sync::Arc;
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
 use protocol::headers::{
-    GetConsumerConnectionListRequest, GetConsumerListByGroupRequest, GetProducerConnectionListRequest,
-    NotifyConsumerIdsChangedRequest, UnregisterClientRequest,
+    GetConsumerConnectionListRequest, GetConsumerListByGroupRequest,
+    GetProducerConnectionListRequest, NotifyConsumerIdsChangedRequest, UnregisterClientRequest,
 };
 use protocol::json;
 use remoting::{Client, ClientConfig, InboundHandler};
@@ -20,8 +20,15 @@ use crate::harness::{TIMEOUT, TestBroker};
 struct Told(mpsc::UnboundedSender<String>);
 
 impl InboundHandler for Told {
-    fn on_request(&self, _: &str, command: Command) -> Pin<Box<dyn Future<Output = Option<Command>> + Send>> {
-        assert_eq!(command.request_code(), RequestCode::NOTIFY_CONSUMER_IDS_CHANGED);
+    fn on_request(
+        &self,
+        _: &str,
+        command: Command,
+    ) -> Pin<Box<dyn Future<Output = Option<Command>> + Send>> {
+        assert_eq!(
+            command.request_code(),
+            RequestCode::NOTIFY_CONSUMER_IDS_CHANGED
+        );
         assert!(command.is_oneway());
         let header: NotifyConsumerIdsChangedRequest = command.header().unwrap();
         // A test that is over listens no more.
@@ -41,33 +48,55 @@ impl Member {
     fn new(broker: &TestBroker) -> Member {
         let (sender, told) = mpsc::unbounded_channel();
         let client = Arc::new(Client::new(ClientConfig::default(), Arc::new(Told(sender))));
-        Member { client, told, addr: broker.addr().to_string() }
+        Member {
+            client,
+            told,
+            addr: broker.addr().to_string(),
+        }
     }
 
     async fn call(&self, command: Command) -> Command {
-        self.client.call(&self.addr, command, TIMEOUT).await.unwrap()
+        self.client
+            .call(&self.addr, command, TIMEOUT)
+            .await
+            .unwrap()
     }
 
     /// A heartbeat, in JSON as it comes from clients.
     async fn heartbeat(&self, body: &str) -> Command {
-        let command = Command::request(RequestCode::HEART_BEAT, &()).with_body(body.as_bytes().to_vec());
+        let command =
+            Command::request(RequestCode::HEART_BEAT, &()).with_body(body.as_bytes().to_vec());
         self.call(command).await
     }
 
     async fn joins(&self, id: &str, group: &str) {
-        let answer = self.heartbeat(&consumer(id, group, "CLUSTERING", &["t"])).await;
-        assert_eq!(answer.response_code(), ResponseCode::SUCCESS, "{:?}", answer.remark);
+        let answer = self
+            .heartbeat(&consumer(id, group, "CLUSTERING", &["t"]))
+            .await;
+        assert_eq!(
+            answer.response_code(),
+            ResponseCode::SUCCESS,
+            "{:?}",
+            answer.remark
+        );
     }
 
     async fn hears(&mut self) -> String {
-        tokio::time::timeout(TIMEOUT, self.told.recv()).await.unwrap().unwrap()
+        tokio::time::timeout(TIMEOUT, self.told.recv())
+            .await
+            .unwrap()
+            .unwrap()
     }
 }
 
 fn consumer(id: &str, group: &str, model: &str, topics: &[&str]) -> String {
     let subscriptions: Vec<String> = topics
         .iter()
-        .map(|topic| format!(r#"{{"topic":"{topic}","subString":"*","subVersion":1,"tagsSet":[],"codeSet":[]}}"#))
+        .map(|topic| {
+            format!(
+                r#"{{"topic":"{topic}","subString":"*","subVersion":1,"tagsSet":[],"codeSet":[]}}"#
+            )
+        })
         .collect();
     format!(
         r#"{{"clientID":"{id}","consumerDataSet":[{{"groupName":"{group}","consumeType":"CONSUME_PASSIVELY","messageModel":"{model}","consumeFromWhere":"CONSUME_FROM_LAST_OFFSET","subscriptionDataSet":[{}],"unitMode":false}}],"producerDataSet":[]}}"#,
@@ -76,12 +105,24 @@ fn consumer(id: &str, group: &str, model: &str, topics: &[&str]) -> String {
 }
 
 async fn members(broker: &TestBroker, group: &str) -> Result<Vec<String>, String> {
-    let header = GetConsumerListByGroupRequest { consumer_group: group.to_owned() };
-    let answer = broker.call(Command::request(RequestCode::GET_CONSUMER_LIST_BY_GROUP, &header)).await;
+    let header = GetConsumerListByGroupRequest {
+        consumer_group: group.to_owned(),
+    };
+    let answer = broker
+        .call(Command::request(
+            RequestCode::GET_CONSUMER_LIST_BY_GROUP,
+            &header,
+        ))
+        .await;
     if answer.response_code() != ResponseCode::SUCCESS {
-        return Err(format!("{} {}", answer.code, answer.remark.unwrap_or_default()));
+        return Err(format!(
+            "{} {}",
+            answer.code,
+            answer.remark.unwrap_or_default()
+        ));
     }
-    let body: protocol::body::GetConsumerListByGroupResponseBody = json::decode(&answer.body).unwrap();
+    let body: protocol::body::GetConsumerListByGroupResponseBody =
+        json::decode(&answer.body).unwrap();
     Ok(body.consumer_id_list)
 }
 
@@ -96,14 +137,19 @@ async fn members_hear_of_who_comes_and_goes() {
     one.joins("one", "g").await;
     assert_eq!(one.hears().await, "g");
     two.joins("two", "g").await;
-    assert_eq!((one.hears().await.as_str(), two.hears().await.as_str()), ("g", "g"));
+    assert_eq!(
+        (one.hears().await.as_str(), two.hears().await.as_str()),
+        ("g", "g")
+    );
     assert_eq!(members(&broker, "g").await, ids(&["one", "two"]));
     let header = UnregisterClientRequest {
         client_id: "two".to_owned(),
         producer_group: None,
         consumer_group: Some("g".to_owned()),
     };
-    let answer = two.call(Command::request(RequestCode::UNREGISTER_CLIENT, &header)).await;
+    let answer = two
+        .call(Command::request(RequestCode::UNREGISTER_CLIENT, &header))
+        .await;
     assert_eq!(answer.response_code(), ResponseCode::SUCCESS);
     assert_eq!(one.hears().await, "g");
     assert_eq!(members(&broker, "g").await, ids(&["one"]));
@@ -125,7 +171,8 @@ async fn a_closed_connection_leaves_its_groups() {
 async fn broadcasting_consumers_are_not_told() {
     let broker = TestBroker::start().await;
     let mut one = Member::new(&broker);
-    one.heartbeat(&consumer("one", "everybody", "BROADCASTING", &["t"])).await;
+    one.heartbeat(&consumer("one", "everybody", "BROADCASTING", &["t"]))
+        .await;
     one.joins("one", "g").await;
     // What the first group would have caused had come first.
     assert_eq!(one.hears().await, "g");
@@ -135,13 +182,33 @@ async fn broadcasting_consumers_are_not_told() {
 #[tokio::test]
 async fn a_group_that_nobody_consumes_for_is_told_as_such() {
     let broker = TestBroker::start().await;
-    assert_eq!(members(&broker, "g").await, Err("1 no consumer for this group, g".to_owned()));
-    let header = GetConsumerConnectionListRequest { consumer_group: "g".to_owned() };
-    let answer = broker.call(Command::request(RequestCode::GET_CONSUMER_CONNECTION_LIST, &header)).await;
+    assert_eq!(
+        members(&broker, "g").await,
+        Err("1 no consumer for this group, g".to_owned())
+    );
+    let header = GetConsumerConnectionListRequest {
+        consumer_group: "g".to_owned(),
+    };
+    let answer = broker
+        .call(Command::request(
+            RequestCode::GET_CONSUMER_CONNECTION_LIST,
+            &header,
+        ))
+        .await;
     assert_eq!(answer.response_code(), ResponseCode::CONSUMER_NOT_ONLINE);
-    assert_eq!(answer.remark.as_deref(), Some("the consumer group[g] not online"));
-    let header = GetProducerConnectionListRequest { producer_group: "p".to_owned() };
-    let answer = broker.call(Command::request(RequestCode::GET_PRODUCER_CONNECTION_LIST, &header)).await;
+    assert_eq!(
+        answer.remark.as_deref(),
+        Some("the consumer group[g] not online")
+    );
+    let header = GetProducerConnectionListRequest {
+        producer_group: "p".to_owned(),
+    };
+    let answer = broker
+        .call(Command::request(
+            RequestCode::GET_PRODUCER_CONNECTION_LIST,
+            &header,
+        ))
+        .await;
     assert_eq!(answer.response_code(), ResponseCode::SYSTEM_ERROR);
 }
 
@@ -149,17 +216,32 @@ async fn a_group_that_nobody_consumes_for_is_told_as_such() {
 async fn connections_are_shown_as_their_heartbeats_said() {
     let broker = TestBroker::start().await;
     let one = Member::new(&broker);
-    one.heartbeat(r#"{"clientID":"one","producerDataSet":[{"groupName":"p"}]}"#).await;
+    one.heartbeat(r#"{"clientID":"one","producerDataSet":[{"groupName":"p"}]}"#)
+        .await;
     one.joins("one", "g").await;
-    let header = GetConsumerConnectionListRequest { consumer_group: "g".to_owned() };
-    let answer = broker.call(Command::request(RequestCode::GET_CONSUMER_CONNECTION_LIST, &header)).await;
+    let header = GetConsumerConnectionListRequest {
+        consumer_group: "g".to_owned(),
+    };
+    let answer = broker
+        .call(Command::request(
+            RequestCode::GET_CONSUMER_CONNECTION_LIST,
+            &header,
+        ))
+        .await;
     let body: protocol::body::ConsumerConnection = json::decode(&answer.body).unwrap();
     assert_eq!(body.connection_set.len(), 1);
     assert_eq!(body.connection_set[0].client_id, "one");
     assert!(body.connection_set[0].client_addr.starts_with("127.0.0.1:"));
     assert_eq!(body.subscription_table["t"].sub_string, "*");
-    let header = GetProducerConnectionListRequest { producer_group: "p".to_owned() };
-    let answer = broker.call(Command::request(RequestCode::GET_PRODUCER_CONNECTION_LIST, &header)).await;
+    let header = GetProducerConnectionListRequest {
+        producer_group: "p".to_owned(),
+    };
+    let answer = broker
+        .call(Command::request(
+            RequestCode::GET_PRODUCER_CONNECTION_LIST,
+            &header,
+        ))
+        .await;
     let body: protocol::body::ProducerConnection = json::decode(&answer.body).unwrap();
     assert_eq!(body.connection_set[0].client_id, "one");
 }
@@ -175,7 +257,12 @@ async fn heartbeats_of_old_clients_are_understood() {
     ];
     for (body, group) in bodies.iter().zip(["ons", "cpp"]) {
         let answer = one.heartbeat(body).await;
-        assert_eq!(answer.response_code(), ResponseCode::SUCCESS, "{:?}", answer.remark);
+        assert_eq!(
+            answer.response_code(),
+            ResponseCode::SUCCESS,
+            "{:?}",
+            answer.remark
+        );
         assert_eq!(members(&broker, group).await, ids(&[group]));
     }
 }
@@ -186,7 +273,11 @@ async fn a_heartbeat_that_says_nothing_is_refused_and_the_connection_goes_on() {
     let one = Member::new(&broker);
     for body in ["{}", "", "not json", "{\"clientID\":"] {
         let answer = one.heartbeat(body).await;
-        assert_eq!(answer.response_code(), ResponseCode::SYSTEM_ERROR, "{body:?}");
+        assert_eq!(
+            answer.response_code(),
+            ResponseCode::SYSTEM_ERROR,
+            "{body:?}"
+        );
     }
     one.joins("one", "g").await;
 }
@@ -195,17 +286,36 @@ async fn a_heartbeat_that_says_nothing_is_refused_and_the_connection_goes_on() {
 async fn fingerprints_stand_for_subscriptions_that_are_known() {
     let broker = TestBroker::start().await;
     let one = Member::new(&broker);
-    let full = consumer("one", "g", "CLUSTERING", &["t"]).replace("\"producerDataSet\"", "\"heartbeatFingerprint\":7,\"producerDataSet\"");
-    let short = consumer("one", "g", "CLUSTERING", &[])
-        .replace("\"producerDataSet\"", "\"heartbeatFingerprint\":7,\"withoutSub\":true,\"producerDataSet\"");
+    let full = consumer("one", "g", "CLUSTERING", &["t"]).replace(
+        "\"producerDataSet\"",
+        "\"heartbeatFingerprint\":7,\"producerDataSet\"",
+    );
+    let short = consumer("one", "g", "CLUSTERING", &[]).replace(
+        "\"producerDataSet\"",
+        "\"heartbeatFingerprint\":7,\"withoutSub\":true,\"producerDataSet\"",
+    );
     let changed = |answer: &Command| answer.fields.get("IS_SUB_CHANGE").map(str::to_owned);
-    assert_eq!(changed(&one.heartbeat(&short).await).as_deref(), Some("true"), "the broker has just started");
+    assert_eq!(
+        changed(&one.heartbeat(&short).await).as_deref(),
+        Some("true"),
+        "the broker has just started"
+    );
     let answer = one.heartbeat(&full).await;
     assert_eq!(answer.fields.get("IS_SUPPORT_HEART_BEAT_V2"), Some("true"));
     assert_eq!(changed(&answer).as_deref(), Some("false"));
-    assert_eq!(changed(&one.heartbeat(&short).await).as_deref(), Some("false"));
-    let header = GetConsumerConnectionListRequest { consumer_group: "g".to_owned() };
-    let answer = broker.call(Command::request(RequestCode::GET_CONSUMER_CONNECTION_LIST, &header)).await;
+    assert_eq!(
+        changed(&one.heartbeat(&short).await).as_deref(),
+        Some("false")
+    );
+    let header = GetConsumerConnectionListRequest {
+        consumer_group: "g".to_owned(),
+    };
+    let answer = broker
+        .call(Command::request(
+            RequestCode::GET_CONSUMER_CONNECTION_LIST,
+            &header,
+        ))
+        .await;
     let body: protocol::body::ConsumerConnection = json::decode(&answer.body).unwrap();
     assert!(body.subscription_table.contains_key("t"));
 }
@@ -214,8 +324,15 @@ async fn fingerprints_stand_for_subscriptions_that_are_known() {
 async fn a_heartbeat_creates_the_retry_topic() {
     let broker = TestBroker::start().await;
     Member::new(&broker).joins("one", "g").await;
-    let header = protocol::headers::GetTopicConfigRequest { topic: "%RETRY%g".to_owned() };
-    let answer = broker.call(Command::request(RequestCode::GET_TOPIC_CONFIG, &header)).await;
+    let header = protocol::headers::GetTopicConfigRequest {
+        topic: "%RETRY%g".to_owned(),
+    };
+    let answer = broker
+        .call(Command::request(RequestCode::GET_TOPIC_CONFIG, &header))
+        .await;
     let config: protocol::body::TopicConfig = json::decode(&answer.body).unwrap();
-    assert_eq!((config.read_queue_nums, config.write_queue_nums, config.perm), (1, 1, 6));
+    assert_eq!(
+        (config.read_queue_nums, config.write_queue_nums, config.perm),
+        (1, 1, 6)
+    );
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use protocol::body::{LockBatchRequestBody, LockBatchResponseBody, MessageQueue, UnlockBatchRequestBody};
+use protocol::body::{
+    LockBatchRequestBody, LockBatchResponseBody, MessageQueue, UnlockBatchRequestBody,
+};
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
 use protocol::json;
@@ -10,7 +12,9 @@ use protocol::json;
 use crate::harness::TestBroker;
 
 fn queues(ids: &[i32]) -> BTreeSet<MessageQueue> {
-    ids.iter().map(|id| MessageQueue::new("t", "broker-a", *id)).collect()
+    ids.iter()
+        .map(|id| MessageQueue::new("t", "broker-a", *id))
+        .collect()
 }
 
 async fn lock(broker: &TestBroker, client_id: &str, ids: &[i32]) -> BTreeSet<MessageQueue> {
@@ -20,7 +24,9 @@ async fn lock(broker: &TestBroker, client_id: &str, ids: &[i32]) -> BTreeSet<Mes
         mq_set: queues(ids),
         only_this_broker: false,
     };
-    let answer = broker.call(Command::request(RequestCode::LOCK_BATCH_MQ, &()).with_body(json::encode(&body))).await;
+    let answer = broker
+        .call(Command::request(RequestCode::LOCK_BATCH_MQ, &()).with_body(json::encode(&body)))
+        .await;
     assert_eq!(answer.response_code(), ResponseCode::SUCCESS);
     let locked: LockBatchResponseBody = json::decode(&answer.body).unwrap();
     locked.lock_ok_mq_set
@@ -37,7 +43,9 @@ async fn a_queue_belongs_to_one_client_until_it_gives_it_back() {
         mq_set: queues(&[1]),
         only_this_broker: false,
     };
-    let answer = broker.call(Command::request(RequestCode::UNLOCK_BATCH_MQ, &()).with_body(json::encode(&body))).await;
+    let answer = broker
+        .call(Command::request(RequestCode::UNLOCK_BATCH_MQ, &()).with_body(json::encode(&body)))
+        .await;
     assert_eq!(answer.response_code(), ResponseCode::SUCCESS);
     assert_eq!(lock(&broker, "two", &[0, 1]).await, queues(&[1]));
 }

@@ -1,11 +1,14 @@
 //! Topics and groups as operators manage them.
 
-use protocol::body::{SubscriptionGroupConfig, SubscriptionGroupWrapper, TopicConfig, TopicConfigSerializeWrapper, TopicList};
+use protocol::body::{
+    SubscriptionGroupConfig, SubscriptionGroupWrapper, TopicConfig, TopicConfigSerializeWrapper,
+    TopicList,
+};
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
 use protocol::headers::{
-    CreateTopicRequest, DeleteSubscriptionGroupRequest, DeleteTopicRequest, GetSubscriptionGroupConfigRequest,
-    GetTopicConfigRequest,
+    CreateTopicRequest, DeleteSubscriptionGroupRequest, DeleteTopicRequest,
+    GetSubscriptionGroupConfigRequest, GetTopicConfigRequest,
 };
 use protocol::json;
 
@@ -28,8 +31,12 @@ fn create(topic: &str, queues: i32, attributes: &str) -> Command {
 }
 
 async fn config(broker: &TestBroker, topic: &str) -> Option<TopicConfig> {
-    let header = GetTopicConfigRequest { topic: topic.to_owned() };
-    let answer = broker.call(Command::request(RequestCode::GET_TOPIC_CONFIG, &header)).await;
+    let header = GetTopicConfigRequest {
+        topic: topic.to_owned(),
+    };
+    let answer = broker
+        .call(Command::request(RequestCode::GET_TOPIC_CONFIG, &header))
+        .await;
     match answer.response_code() {
         ResponseCode::SUCCESS => Some(json::decode(&answer.body).unwrap()),
         code => {
@@ -44,7 +51,12 @@ async fn a_created_topic_is_kept_and_can_be_changed() {
     let broker = TestBroker::start().await;
     for (queues, attributes) in [(4, "+message.type=FIFO"), (8, "")] {
         let answer = broker.call(create("t", queues, attributes)).await;
-        assert_eq!(answer.response_code(), ResponseCode::SUCCESS, "{:?}", answer.remark);
+        assert_eq!(
+            answer.response_code(),
+            ResponseCode::SUCCESS,
+            "{:?}",
+            answer.remark
+        );
     }
     let broker = broker.restart().await;
     let config = config(&broker, "t").await.unwrap();
@@ -56,13 +68,41 @@ async fn a_created_topic_is_kept_and_can_be_changed() {
 async fn impossible_topics_are_refused_with_a_reason() {
     let broker = TestBroker::start().await;
     let cases = [
-        (create("a b", 4, ""), ResponseCode::INVALID_PARAMETER, "illegal characters"),
-        (create(&"t".repeat(10_000), 4, ""), ResponseCode::INVALID_PARAMETER, "is longer than topic max length: 127"),
-        (create("TBW102", 4, ""), ResponseCode::INVALID_PARAMETER, "The topic[TBW102] is conflict with system topic."),
-        (create("DefaultCluster", 4, ""), ResponseCode::INVALID_PARAMETER, "conflict with system topic"),
-        (create("t", i32::MAX, ""), ResponseCode::INVALID_PARAMETER, "readQueueNums"),
-        (create("t", 4, "+message.type=MIXED"), ResponseCode::INVALID_PARAMETER, "MIXED message type is not supported."),
-        (create("t", 4, "+x=1"), ResponseCode::SYSTEM_ERROR, "unsupported key: x"),
+        (
+            create("a b", 4, ""),
+            ResponseCode::INVALID_PARAMETER,
+            "illegal characters",
+        ),
+        (
+            create(&"t".repeat(10_000), 4, ""),
+            ResponseCode::INVALID_PARAMETER,
+            "is longer than topic max length: 127",
+        ),
+        (
+            create("TBW102", 4, ""),
+            ResponseCode::INVALID_PARAMETER,
+            "The topic[TBW102] is conflict with system topic.",
+        ),
+        (
+            create("DefaultCluster", 4, ""),
+            ResponseCode::INVALID_PARAMETER,
+            "conflict with system topic",
+        ),
+        (
+            create("t", i32::MAX, ""),
+            ResponseCode::INVALID_PARAMETER,
+            "readQueueNums",
+        ),
+        (
+            create("t", 4, "+message.type=MIXED"),
+            ResponseCode::INVALID_PARAMETER,
+            "MIXED message type is not supported.",
+        ),
+        (
+            create("t", 4, "+x=1"),
+            ResponseCode::SYSTEM_ERROR,
+            "unsupported key: x",
+        ),
     ];
     for (command, code, remark) in cases {
         let answer = broker.call(command).await;
@@ -77,11 +117,26 @@ async fn impossible_topics_are_refused_with_a_reason() {
 async fn a_deleted_topic_leaves_nothing() {
     let broker = TestBroker::start().await;
     broker.sent("t", b"body", "").await;
-    let header = DeleteTopicRequest { topic: "t".to_owned() };
-    let answer = broker.call(Command::request(RequestCode::DELETE_TOPIC_IN_BROKER, &header)).await;
-    assert_eq!(answer.response_code(), ResponseCode::SUCCESS, "{:?}", answer.remark);
+    let header = DeleteTopicRequest {
+        topic: "t".to_owned(),
+    };
+    let answer = broker
+        .call(Command::request(
+            RequestCode::DELETE_TOPIC_IN_BROKER,
+            &header,
+        ))
+        .await;
+    assert_eq!(
+        answer.response_code(),
+        ResponseCode::SUCCESS,
+        "{:?}",
+        answer.remark
+    );
     assert!(config(&broker, "t").await.is_none());
-    assert_eq!(broker.call(pull("t", 0, 0)).await.response_code(), ResponseCode::TOPIC_NOT_EXIST);
+    assert_eq!(
+        broker.call(pull("t", 0, 0)).await.response_code(),
+        ResponseCode::TOPIC_NOT_EXIST
+    );
     let broker = broker.restart().await;
     assert!(config(&broker, "t").await.is_none());
     broker.call(create("t", 1, "")).await;
@@ -92,13 +147,27 @@ async fn a_deleted_topic_leaves_nothing() {
 async fn all_topics_are_listed_with_their_version() {
     let broker = TestBroker::start().await;
     broker.call(create("t", 4, "")).await;
-    let answer = broker.call(Command::request(RequestCode::GET_ALL_TOPIC_CONFIG, &())).await;
+    let answer = broker
+        .call(Command::request(RequestCode::GET_ALL_TOPIC_CONFIG, &()))
+        .await;
     let body: TopicConfigSerializeWrapper = json::decode(&answer.body).unwrap();
-    for topic in ["t", "TBW102", "DefaultCluster", "broker-a", "SELF_TEST_TOPIC", "SCHEDULE_TOPIC_XXXX"] {
+    for topic in [
+        "t",
+        "TBW102",
+        "DefaultCluster",
+        "broker-a",
+        "SELF_TEST_TOPIC",
+        "SCHEDULE_TOPIC_XXXX",
+    ] {
         assert!(body.topic_config_table.contains_key(topic), "{topic}");
     }
     assert!(body.data_version.counter > 0);
-    let answer = broker.call(Command::request(RequestCode::GET_SYSTEM_TOPIC_LIST_FROM_BROKER, &())).await;
+    let answer = broker
+        .call(Command::request(
+            RequestCode::GET_SYSTEM_TOPIC_LIST_FROM_BROKER,
+            &(),
+        ))
+        .await;
     let body: TopicList = json::decode(&answer.body).unwrap();
     assert!(body.topic_list.contains("TBW102") && body.topic_list.contains("DefaultCluster"));
     assert!(!body.topic_list.contains("t"));
@@ -107,17 +176,50 @@ async fn all_topics_are_listed_with_their_version() {
 #[tokio::test]
 async fn a_group_is_kept_until_it_is_deleted() {
     let broker = TestBroker::start().await;
-    let group = SubscriptionGroupConfig { group_name: "g".to_owned(), retry_max_times: 3, ..Default::default() };
-    let command = Command::request(RequestCode::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP, &()).with_body(json::encode(&group));
-    assert_eq!(broker.call(command).await.response_code(), ResponseCode::SUCCESS);
+    let group = SubscriptionGroupConfig {
+        group_name: "g".to_owned(),
+        retry_max_times: 3,
+        ..Default::default()
+    };
+    let command = Command::request(RequestCode::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP, &())
+        .with_body(json::encode(&group));
+    assert_eq!(
+        broker.call(command).await.response_code(),
+        ResponseCode::SUCCESS
+    );
     let broker = broker.restart().await;
-    let header = GetSubscriptionGroupConfigRequest { group: "g".to_owned() };
-    let answer = broker.call(Command::request(RequestCode::GET_SUBSCRIPTIONGROUP_CONFIG, &header)).await;
-    assert_eq!(json::decode::<SubscriptionGroupConfig>(&answer.body).unwrap().retry_max_times, 3);
-    let header = DeleteSubscriptionGroupRequest { group_name: "g".to_owned(), clean_offset: true };
-    let answer = broker.call(Command::request(RequestCode::DELETE_SUBSCRIPTIONGROUP, &header)).await;
+    let header = GetSubscriptionGroupConfigRequest {
+        group: "g".to_owned(),
+    };
+    let answer = broker
+        .call(Command::request(
+            RequestCode::GET_SUBSCRIPTIONGROUP_CONFIG,
+            &header,
+        ))
+        .await;
+    assert_eq!(
+        json::decode::<SubscriptionGroupConfig>(&answer.body)
+            .unwrap()
+            .retry_max_times,
+        3
+    );
+    let header = DeleteSubscriptionGroupRequest {
+        group_name: "g".to_owned(),
+        clean_offset: true,
+    };
+    let answer = broker
+        .call(Command::request(
+            RequestCode::DELETE_SUBSCRIPTIONGROUP,
+            &header,
+        ))
+        .await;
     assert_eq!(answer.response_code(), ResponseCode::SUCCESS);
-    let answer = broker.call(Command::request(RequestCode::GET_ALL_SUBSCRIPTIONGROUP_CONFIG, &())).await;
+    let answer = broker
+        .call(Command::request(
+            RequestCode::GET_ALL_SUBSCRIPTIONGROUP_CONFIG,
+            &(),
+        ))
+        .await;
     let all: SubscriptionGroupWrapper = json::decode(&answer.body).unwrap();
     assert!(!all.subscription_group_table.contains_key("g"));
     assert!(all.subscription_group_table.contains_key("TOOLS_CONSUMER"));
