@@ -104,7 +104,7 @@ impl Offsets {
         }
         let mut version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
         version.commits += 1;
-        if version.commits % COMMITS_PER_VERSION == 0 {
+        if version.commits.is_multiple_of(COMMITS_PER_VERSION) {
             persist::next_version(&mut version.version);
         }
         drop(version);
