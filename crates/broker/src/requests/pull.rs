@@ -21,7 +21,7 @@ use crate::call::Refusal;
 use crate::longpoll::Waiter;
 use crate::settings::Transfer;
 
-use check::{Denied, check};
+use check::{Checked, Denied, check};
 use filter::Filter;
 
 /// The only broker of a group that has messages here: no replicas yet.
@@ -61,15 +61,33 @@ pub(crate) fn serve(
 ) {
     let head = request.head();
     let settings = broker.settings();
-    let (pull, suspend) = match check(broker, &settings, request) {
+    let Checked {
+        pull,
+        suspend,
+        reset,
+    } = match check(broker, &settings, request) {
         Ok(checked) => checked,
         Err(denied) => return refuse(&denied, head, replies),
     };
-    if replies.pending_bytes() > BATCH_REPLY_BYTES_MAX {
-        return reply(&put_off(broker, &pull), head, replies);
-    }
-    if let Some(answer) = reset(broker, &pull, request) {
+    if let Some(offset) = reset {
+        let answer = pull.nothing(
+            broker,
+            ResponseCode::PULL_OFFSET_MOVED,
+            OFFSET_RESET,
+            offset,
+        );
         return reply(&answer, head, replies);
+    }
+    if replies.pending_bytes() > BATCH_REPLY_BYTES_MAX {
+        let (code, remark) = (
+            ResponseCode::PULL_RETRY_IMMEDIATELY,
+            ReadStatus::MessageWasRemoving.name(),
+        );
+        return reply(
+            &pull.nothing(broker, code, remark, pull.offset),
+            head,
+            replies,
+        );
     }
     match pull.read(broker, pull.transfer, ReadMode::NoWait) {
         Err(ReadError::WouldBlock) => {
@@ -181,6 +199,25 @@ impl Pull {
         }
     }
 
+    /// An answer without messages, after which the client asks again from `next_offset`.
+    fn nothing(
+        &self,
+        broker: &Broker,
+        code: ResponseCode,
+        remark: &'static str,
+        next_offset: i64,
+    ) -> Answer {
+        let (topic, queue) = (&*self.topic.topic_name, self.queue_id);
+        let min_offset = broker.store.min_offset(topic, queue) as i64;
+        let max_offset = broker.store.max_offset(topic, queue) as i64;
+        Answer {
+            code,
+            remark,
+            fields: self.fields(next_offset, min_offset, max_offset),
+            records: Vec::new(),
+        }
+    }
+
     fn fields(&self, next_offset: i64, min_offset: i64, max_offset: i64) -> PullMessageResponse {
         PullMessageResponse {
             suggest_which_broker_id: MASTER_ID,
@@ -233,38 +270,6 @@ fn refuse(denied: &Denied, head: ReplyHead, replies: &mut Replies) {
         fields.insert("forbiddenType", (*forbidden as i32).to_string());
     }
     replies.reply(head, refusal.code, Some(&refusal.remark), &fields, &[]);
-}
-
-/// An empty answer after which the client asks again from the same place at once.
-fn put_off(broker: &Broker, pull: &Pull) -> Answer {
-    let (topic, queue) = (&*pull.topic.topic_name, pull.queue_id);
-    Answer {
-        code: ResponseCode::PULL_RETRY_IMMEDIATELY,
-        remark: ReadStatus::MessageWasRemoving.name(),
-        fields: pull.fields(
-            pull.offset,
-            broker.store.min_offset(topic, queue) as i64,
-            broker.store.max_offset(topic, queue) as i64,
-        ),
-        records: Vec::new(),
-    }
-}
-
-/// The answer to a pull whose group was reset: go on from there.
-fn reset(broker: &Broker, pull: &Pull, request: &Request<'_>) -> Option<Answer> {
-    let (topic, queue) = (&*pull.topic.topic_name, pull.queue_id);
-    let group = request.header.fields.get("consumerGroup")?;
-    let offset = broker.offsets.take_reset(&group, topic, queue)?;
-    Some(Answer {
-        code: ResponseCode::PULL_OFFSET_MOVED,
-        remark: OFFSET_RESET,
-        fields: pull.fields(
-            offset,
-            broker.store.min_offset(topic, queue) as i64,
-            broker.store.max_offset(topic, queue) as i64,
-        ),
-        records: Vec::new(),
-    })
 }
 
 /// Java 5.3: `PullMessageProcessor.composeResponseHeader`.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use broker::{Broker, BrokerKeys, Context, Running};
 use bytes::Bytes;
 use platform::clock::RealClock;
-use platform::disk::RealDisk;
+use platform::disk::{Disk, RealDisk};
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
 use protocol::frame::Codec;
@@ -31,6 +31,7 @@ pub(crate) struct TestBroker {
     pub(crate) running: Running,
     pub(crate) client: Arc<Client>,
     pub(crate) keys: BrokerKeys,
+    pub(crate) disk: Arc<dyn Disk>,
     dir: TempDir,
 }
 
@@ -53,6 +54,14 @@ pub(crate) fn client() -> Arc<Client> {
 impl TestBroker {
     /// With the defaults, files small enough for a test, and a change of the test's own.
     pub(crate) async fn start_with(change: impl FnOnce(&mut BrokerKeys)) -> TestBroker {
+        Self::start_on(Arc::new(RealDisk), change).await
+    }
+
+    /// The same on a disk of the test's own.
+    pub(crate) async fn start_on(
+        disk: Arc<dyn Disk>,
+        change: impl FnOnce(&mut BrokerKeys),
+    ) -> TestBroker {
         let dir = TempDir::new().unwrap();
         let mut keys = BrokerKeys::default();
         keys.bind_address = "127.0.0.1".to_owned();
@@ -66,11 +75,12 @@ impl TestBroker {
         keys.disk_space_clean_forcibly_ratio = 100;
         keys.disk_space_warning_level_ratio = 100;
         change(&mut keys);
-        let running = run(&keys, client()).await;
+        let running = run(&keys, disk.clone(), client()).await;
         TestBroker {
             running,
             client: client(),
             keys,
+            disk,
             dir,
         }
     }
@@ -89,16 +99,18 @@ impl TestBroker {
         let TestBroker {
             running,
             keys,
+            disk,
             dir,
             client: old,
         } = self;
         running.shutdown().await.unwrap();
         old.shutdown();
-        let running = run(&keys, client()).await;
+        let running = run(&keys, disk.clone(), client()).await;
         TestBroker {
             running,
             client: client(),
             keys,
+            disk,
             dir,
         }
     }
@@ -149,9 +161,9 @@ impl TestBroker {
     }
 }
 
-async fn run(keys: &BrokerKeys, client: Arc<Client>) -> Running {
+async fn run(keys: &BrokerKeys, disk: Arc<dyn Disk>, client: Arc<Client>) -> Running {
     let context = Context {
-        disk: Arc::new(RealDisk),
+        disk,
         clock: Arc::new(RealClock::new()),
         client,
         config_file: None,

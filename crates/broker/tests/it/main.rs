@@ -5,6 +5,7 @@ mod harness;
 mod admin;
 mod bad_input;
 mod clients;
+mod disk;
 mod locks;
 mod longpoll;
 mod offsets;

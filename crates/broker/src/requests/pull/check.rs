@@ -52,12 +52,21 @@ impl Forbidden {
     }
 }
 
-/// Checks a pull, and commits the offset that it carries. Gives it and how long it may wait.
+/// A pull that may be served.
+pub(super) struct Checked {
+    pub(super) pull: Pull,
+    /// How long it may wait, if it may.
+    pub(super) suspend: Option<Duration>,
+    /// Where an operator wants the group to go on instead.
+    pub(super) reset: Option<i64>,
+}
+
+/// Checks a pull, and commits the offset that it carries.
 pub(super) fn check(
     broker: &Broker,
     settings: &Settings,
     request: &Request<'_>,
-) -> Result<(Pull, Option<Duration>), Denied> {
+) -> Result<Checked, Denied> {
     let keys = &settings.keys;
     let header: PullMessageRequest = request.read()?;
     let address = &broker.identity().advertised;
@@ -111,7 +120,10 @@ pub(super) fn check(
         )));
     }
     let filter = filter_of(broker, &header, group.consume_broadcast_enable)?;
-    if header.sys_flag & sysflag::PULL_COMMIT_OFFSET != 0 {
+    let (name, queue_id) = (&header.topic, header.queue_id);
+    let reset = broker.offsets.take_reset(group_name, name, queue_id);
+    // After a reset the offset that the client carries is the one that was left behind.
+    if reset.is_none() && header.sys_flag & sysflag::PULL_COMMIT_OFFSET != 0 {
         broker.offsets.commit(
             group_name,
             &header.topic,
@@ -130,7 +142,11 @@ pub(super) fn check(
         filter,
         group_sys_flag: group.group_sys_flag,
     };
-    Ok((pull, suspend))
+    Ok(Checked {
+        pull,
+        suspend,
+        reset,
+    })
 }
 
 /// The filter that the pull itself names, or that its client's heartbeat named.
