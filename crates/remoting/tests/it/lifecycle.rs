@@ -214,10 +214,10 @@ async fn callers_wait_for_room_instead_of_failing() {
     let client = Client::new(config, Arc::new(Pushes::default()));
     let addr = running.addr.to_string();
     let mut calls = tokio::task::JoinSet::new();
-    for _ in 0..300 {
+    for _ in 0..600 {
         let (client, addr) = (client.clone(), addr.clone());
         calls.spawn(async move {
-            let body = vec![7; 60_000];
+            let body = vec![7; 100_000];
             let answer = client
                 .call(&addr, request(ECHO, &[], &body), PATIENCE)
                 .await
