@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use broker::{Broker, BrokerKeys};
 use platform::clock::RealClock;
 use platform::disk::RealDisk;
+use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
+use protocol::headers::CreateTopicRequest;
 use remoting::{Client, ClientConfig, InboundHandler, ServerConfig};
 use tempfile::TempDir;
 
 /// Long enough for a loaded machine, short enough for a test that hangs.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 struct NoPushes;
 
@@ -28,7 +30,7 @@ impl InboundHandler for NoPushes {
 }
 
 /// Ends when dropped.
-pub struct Cluster {
+pub(crate) struct Cluster {
     nameserver: nameserver::Running,
     brokers: Vec<Option<broker::Running>>,
     _dirs: Vec<TempDir>,
@@ -36,12 +38,12 @@ pub struct Cluster {
 
 impl Cluster {
     /// `names` are the brokers' names.
-    pub async fn start(names: &[&str]) -> Self {
+    pub(crate) async fn start(names: &[&str]) -> Self {
         Self::start_with(names, |_| {}).await
     }
 
     /// The same, with a change of every broker's configuration.
-    pub async fn start_with(names: &[&str], change: impl Fn(&mut BrokerKeys)) -> Self {
+    pub(crate) async fn start_with(names: &[&str], change: impl Fn(&mut BrokerKeys)) -> Self {
         let mut dirs = vec![TempDir::new().unwrap()];
         let config = nameserver::Config {
             bind_address: "127.0.0.1".to_owned(),
@@ -79,25 +81,68 @@ impl Cluster {
             brokers.push(Some(running));
             dirs.push(dir);
         }
-        Self { nameserver, brokers, _dirs: dirs }
+        Self {
+            nameserver,
+            brokers,
+            _dirs: dirs,
+        }
     }
 
-    pub fn nameserver(&self) -> String {
+    pub(crate) fn nameserver(&self) -> String {
         self.nameserver.local_addr().to_string()
     }
 
+    /// Creates a topic of four queues on every broker, and returns when the name server knows all of them.
+    pub(crate) async fn create_topic(&self, topic: &str) {
+        let client = Client::new(ClientConfig::default(), Arc::new(NoPushes));
+        for broker in self.brokers.iter().flatten() {
+            let header = CreateTopicRequest {
+                topic: topic.to_owned(),
+                default_topic: "TBW102".to_owned(),
+                read_queue_nums: 4,
+                write_queue_nums: 4,
+                perm: 6,
+                topic_filter_type: "SINGLE_TAG".to_owned(),
+                ..CreateTopicRequest::default()
+            };
+            let request = Command::request(RequestCode::UPDATE_AND_CREATE_TOPIC, &header);
+            let addr = broker.local_addr().to_string();
+            let response = client.call(&addr, request, PATIENCE).await.unwrap();
+            assert_eq!(
+                response.response_code(),
+                ResponseCode::SUCCESS,
+                "{:?}",
+                response.remark
+            );
+        }
+        client.shutdown();
+        let reader = client::PullConsumer::new("route", &self.nameserver()).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while reader.queues(topic).await.map_or(0, |queues| queues.len()) < 4 * self.brokers.len() {
+            assert!(
+                Instant::now() < deadline,
+                "the route of {topic} is not complete"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        reader.shutdown().await;
+    }
+
     /// Stops one broker for good.
-    pub async fn stop(&mut self, index: usize) {
+    pub(crate) async fn stop(&mut self, index: usize) {
         let broker = self.brokers[index].take().unwrap();
         broker.shutdown().await.unwrap();
     }
 }
 
 /// Waits until `condition` holds.
-pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
-        assert!(Instant::now() < deadline, "{what} did not come true within {PATIENCE:?}");
+        assert!(
+            Instant::now() < deadline,
+            "{what} did not come true within {PATIENCE:?}"
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

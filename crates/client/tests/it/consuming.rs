@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use client::{
-    ConsumeResult, LitePullConsumer, Message, MessageQueue, Producer, PushConsumer, PushConsumerBuilder,
-    Received, StartFrom,
+    ConsumeResult, LitePullConsumer, Message, MessageQueue, Producer, PushConsumer,
+    PushConsumerBuilder, Received, StartFrom,
 };
 
 use crate::cluster::{Cluster, PATIENCE, eventually};
@@ -29,7 +29,12 @@ impl Seen {
     }
 
     fn bodies(&self) -> BTreeSet<String> {
-        self.0.lock().unwrap().iter().map(|(_, _, body)| body.clone()).collect()
+        self.0
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(_, _, body)| body.clone())
+            .collect()
     }
 
     fn by_queue(&self) -> BTreeMap<MessageQueue, Vec<i64>> {
@@ -60,26 +65,38 @@ async fn send(producer: &Producer, range: std::ops::Range<usize>) -> BTreeSet<St
     let mut bodies = BTreeSet::new();
     for i in range {
         let body = format!("message {i}");
-        producer.send(Message::new("T", body.clone())).await.unwrap();
+        producer
+            .send(Message::new("T", body.clone()))
+            .await
+            .unwrap();
         bodies.insert(body);
     }
     bodies
 }
 
 fn queues_of_topic(consumer: &PushConsumer) -> usize {
-    consumer.assigned().iter().filter(|queue| queue.topic == "T").count()
+    consumer
+        .assigned()
+        .iter()
+        .filter(|queue| queue.topic == "T")
+        .count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn members_of_a_group_share_the_queues_and_lose_nothing_when_one_leaves() {
     let cluster = Cluster::start(&["broker-a"]).await;
-    let producer = Producer::builder("producers", cluster.nameserver()).start().unwrap();
+    let producer = Producer::builder("producers", cluster.nameserver())
+        .start()
+        .unwrap();
     let mut want = send(&producer, 0..20).await;
     let seen = Seen::default();
     let first = start(consumer(&cluster, "shared"), &seen).await;
     eventually("the first twenty", || seen.bodies() == want).await;
     let second = start(consumer(&cluster, "shared"), &seen).await;
-    eventually("an even share", || queues_of_topic(&first) == 2 && queues_of_topic(&second) == 2).await;
+    eventually("an even share", || {
+        queues_of_topic(&first) == 2 && queues_of_topic(&second) == 2
+    })
+    .await;
     want.extend(send(&producer, 20..120).await);
     eventually("the next hundred", || seen.bodies() == want).await;
     first.shutdown().await;
@@ -93,7 +110,9 @@ async fn members_of_a_group_share_the_queues_and_lose_nothing_when_one_leaves() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_goes_on_where_it_left_off() {
     let cluster = Cluster::start(&["broker-a"]).await;
-    let producer = Producer::builder("producers", cluster.nameserver()).start().unwrap();
+    let producer = Producer::builder("producers", cluster.nameserver())
+        .start()
+        .unwrap();
     let want = send(&producer, 0..10).await;
     let seen = Seen::default();
     let before = start(consumer(&cluster, "resuming"), &seen).await;
@@ -111,7 +130,9 @@ async fn a_group_goes_on_where_it_left_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_orderly_group_sees_each_queue_in_order_although_a_listener_refuses_once() {
     let cluster = Cluster::start(&["broker-a"]).await;
-    let producer = Producer::builder("producers", cluster.nameserver()).start().unwrap();
+    let producer = Producer::builder("producers", cluster.nameserver())
+        .start()
+        .unwrap();
     let want = send(&producer, 0..60).await;
     let seen = Seen::default();
     let noted = seen.clone();
@@ -121,7 +142,11 @@ async fn an_orderly_group_sees_each_queue_in_order_although_a_listener_refuses_o
         if !first_time {
             noted.note(&messages);
         }
-        std::future::ready(if first_time { ConsumeResult::Later } else { ConsumeResult::Success })
+        std::future::ready(if first_time {
+            ConsumeResult::Later
+        } else {
+            ConsumeResult::Success
+        })
     });
     let orderly = orderly.start().await.unwrap();
     eventually("all messages", || seen.bodies() == want).await;
@@ -136,14 +161,23 @@ async fn an_orderly_group_sees_each_queue_in_order_although_a_listener_refuses_o
 #[tokio::test(flavor = "multi_thread")]
 async fn every_member_of_a_broadcast_group_sees_everything_and_remembers_it_in_its_file() {
     let cluster = Cluster::start(&["broker-a"]).await;
-    let producer = Producer::builder("producers", cluster.nameserver()).start().unwrap();
+    let producer = Producer::builder("producers", cluster.nameserver())
+        .start()
+        .unwrap();
     let want = send(&producer, 0..10).await;
     let dir = tempfile::tempdir().unwrap();
     let file = Some(dir.path().join("offsets.json"));
     let (one, two) = (Seen::default(), Seen::default());
-    let first = start(consumer(&cluster, "everybody").broadcasting(file.clone()), &one).await;
+    let first = start(
+        consumer(&cluster, "everybody").broadcasting(file.clone()),
+        &one,
+    )
+    .await;
     let second = start(consumer(&cluster, "everybody").broadcasting(None), &two).await;
-    eventually("both see all", || one.bodies() == want && two.bodies() == want).await;
+    eventually("both see all", || {
+        one.bodies() == want && two.bodies() == want
+    })
+    .await;
     first.shutdown().await;
     second.shutdown().await;
     let more = send(&producer, 10..12).await;
@@ -158,10 +192,15 @@ async fn every_member_of_a_broadcast_group_sees_everything_and_remembers_it_in_i
 #[tokio::test(flavor = "multi_thread")]
 async fn tags_select() {
     let cluster = Cluster::start(&["broker-a"]).await;
-    let producer = Producer::builder("producers", cluster.nameserver()).start().unwrap();
+    let producer = Producer::builder("producers", cluster.nameserver())
+        .start()
+        .unwrap();
     // "Aa" and "BB" have the same hash, by which the broker filters.
     for tag in ["Aa", "BB", "C", "Aa"] {
-        producer.send(Message::new("T", format!("tagged {tag}")).tag(tag)).await.unwrap();
+        producer
+            .send(Message::new("T", format!("tagged {tag}")).tag(tag))
+            .await
+            .unwrap();
     }
     let seen = Seen::default();
     let tagged = PushConsumer::builder("tagged", cluster.nameserver())
@@ -171,14 +210,19 @@ async fn tags_select() {
     eventually("three messages", || seen.count() >= 3).await;
     tagged.shutdown().await;
     assert_eq!(seen.count(), 3);
-    assert_eq!(seen.bodies(), ["tagged Aa".to_owned(), "tagged C".to_owned()].into());
+    assert_eq!(
+        seen.bodies(),
+        ["tagged Aa".to_owned(), "tagged C".to_owned()].into()
+    );
     producer.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_no_listener_takes_is_delivered_again() {
     let cluster = Cluster::start(&["broker-a"]).await;
-    let producer = Producer::builder("producers", cluster.nameserver()).start().unwrap();
+    let producer = Producer::builder("producers", cluster.nameserver())
+        .start()
+        .unwrap();
     let want = send(&producer, 0..1).await;
     let seen = Seen::default();
     let noted = seen.clone();
@@ -187,7 +231,11 @@ async fn a_message_that_no_listener_takes_is_delivered_again() {
         if taken {
             noted.note(&messages);
         }
-        std::future::ready(if taken { ConsumeResult::Success } else { ConsumeResult::Later })
+        std::future::ready(if taken {
+            ConsumeResult::Success
+        } else {
+            ConsumeResult::Later
+        })
     });
     let stubborn = stubborn.start().await.unwrap();
     eventually("the redelivery", || seen.bodies() == want).await;
@@ -198,7 +246,9 @@ async fn a_message_that_no_listener_takes_is_delivered_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lite_pull_consumer_polls_seeks_and_commits() {
     let cluster = Cluster::start(&["broker-a"]).await;
-    let producer = Producer::builder("producers", cluster.nameserver()).start().unwrap();
+    let producer = Producer::builder("producers", cluster.nameserver())
+        .start()
+        .unwrap();
     let want = send(&producer, 0..30).await;
     let lite = LitePullConsumer::builder("lite", cluster.nameserver())
         .subscribe("T", "*")
@@ -224,7 +274,10 @@ async fn a_lite_pull_consumer_polls_seeks_and_commits() {
 
     let assigned = LitePullConsumer::builder("lite", cluster.nameserver()).assign([queue.clone()]);
     let assigned = assigned.start().await.unwrap();
-    producer.send_selected(Message::new("T", "new"), |_| queue.queue_id as usize).await.unwrap();
+    producer
+        .send_selected(Message::new("T", "new"), |_| queue.queue_id as usize)
+        .await
+        .unwrap();
     let polled = assigned.poll(PATIENCE).await;
     assert_eq!(polled[0].body, "new");
     assigned.shutdown().await;

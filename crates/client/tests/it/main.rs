@@ -1,5 +1,8 @@
 //! The Rust client against live brokers and a name server, over real sockets.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests may; the lint allows it only in the functions marked as such"
+)]
 
 mod cluster;
 mod consuming;

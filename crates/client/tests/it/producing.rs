@@ -1,5 +1,6 @@
 //! What producers are promised.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use client::{Message, Producer, PullConsumer, PullStatus, SendStatus};
@@ -14,8 +15,16 @@ async fn all_bodies(cluster: &Cluster, topic: &str, expression: &str) -> Vec<Str
         let mut offset = consumer.min_offset(&queue).await.unwrap();
         let end = consumer.max_offset(&queue).await.unwrap();
         while offset < end {
-            let pulled = consumer.pull(&queue, expression, offset, 32, Duration::ZERO).await.unwrap();
-            bodies.extend(pulled.messages.iter().map(|m| String::from_utf8_lossy(&m.body).into_owned()));
+            let pulled = consumer
+                .pull(&queue, expression, offset, 32, Duration::ZERO)
+                .await
+                .unwrap();
+            bodies.extend(
+                pulled
+                    .messages
+                    .iter()
+                    .map(|m| String::from_utf8_lossy(&m.body).into_owned()),
+            );
             assert!(pulled.next_offset > offset, "{:?}", pulled.status);
             offset = pulled.next_offset;
         }
@@ -28,19 +37,41 @@ async fn all_bodies(cluster: &Cluster, topic: &str, expression: &str) -> Vec<Str
 #[tokio::test(flavor = "multi_thread")]
 async fn every_way_of_sending_stores_the_message() {
     let cluster = Cluster::start(&["broker-a"]).await;
-    let producer = Producer::builder("producers", cluster.nameserver()).start().unwrap();
-    let first = producer.send(Message::new("T", "awaited").tag("A").key("k")).await.unwrap();
+    let producer = Producer::builder("producers", cluster.nameserver())
+        .start()
+        .unwrap();
+    let first = producer
+        .send(Message::new("T", "awaited").tag("A").key("k"))
+        .await
+        .unwrap();
     assert_eq!(first.status, SendStatus::SendOk);
     let started = producer.start_send(Message::new("T", "started"));
     started.await.unwrap().unwrap();
-    let batch: Vec<Message> = (0..3).map(|i| Message::new("T", format!("batch {i}"))).collect();
+    let batch: Vec<Message> = (0..3)
+        .map(|i| Message::new("T", format!("batch {i}")))
+        .collect();
     let receipt = producer.send_batch(&batch).await.unwrap();
     assert_eq!(receipt.offset_message_id.split(',').count(), 3);
-    producer.send_selected(Message::new("T", "selected"), |queues| queues - 1).await.unwrap();
-    producer.send_oneway(Message::new("T", "one-way")).await.unwrap();
+    producer
+        .send_selected(Message::new("T", "selected"), |queues| queues - 1)
+        .await
+        .unwrap();
+    producer
+        .send_oneway(Message::new("T", "one-way"))
+        .await
+        .unwrap();
     // A send on the same connection is answered after the one-way request before it was served.
     producer.send(Message::new("T", "last 消息")).await.unwrap();
-    let want = ["awaited", "batch 0", "batch 1", "batch 2", "last 消息", "one-way", "selected", "started"];
+    let want = [
+        "awaited",
+        "batch 0",
+        "batch 1",
+        "batch 2",
+        "last 消息",
+        "one-way",
+        "selected",
+        "started",
+    ];
     assert_eq!(all_bodies(&cluster, "T", "*").await, want);
     assert_eq!(all_bodies(&cluster, "T", "A || B").await, ["awaited"]);
     producer.shutdown().await;
@@ -49,9 +80,14 @@ async fn every_way_of_sending_stores_the_message() {
 #[tokio::test(flavor = "multi_thread")]
 async fn large_bodies_are_compressed_on_the_way_and_whole_at_the_end() {
     let cluster = Cluster::start(&["broker-a"]).await;
-    let producer = Producer::builder("producers", cluster.nameserver()).start().unwrap();
+    let producer = Producer::builder("producers", cluster.nameserver())
+        .start()
+        .unwrap();
     let body = "apogee ".repeat(100_000);
-    producer.send(Message::new("T", body.clone())).await.unwrap();
+    producer
+        .send(Message::new("T", body.clone()))
+        .await
+        .unwrap();
     assert_eq!(all_bodies(&cluster, "T", "*").await, [body]);
     producer.shutdown().await;
 }
@@ -63,24 +99,41 @@ async fn a_refusal_names_code_and_reason_and_is_not_retried() {
         .compress_from_bytes(usize::MAX)
         .start()
         .unwrap();
-    let error = producer.send(Message::new("T", vec![1; (4 << 20) + 1])).await.unwrap_err();
+    let error = producer
+        .send(Message::new("T", vec![1; (4 << 20) + 1]))
+        .await
+        .unwrap_err();
     assert_eq!(error.attempts, 1);
-    assert_eq!(error.last.refusal(), Some(ResponseCode::MESSAGE_ILLEGAL), "{error}");
+    assert_eq!(
+        error.last.refusal(),
+        Some(ResponseCode::MESSAGE_ILLEGAL),
+        "{error}"
+    );
     producer.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_broker_takes_what_a_stopped_one_does_not() {
     let mut cluster = Cluster::start(&["broker-a", "broker-b"]).await;
-    let producer = Producer::builder("producers", cluster.nameserver()).start().unwrap();
-    let receipts = [
-        producer.send(Message::new("T", "1")).await.unwrap(),
-        producer.send(Message::new("T", "2")).await.unwrap(),
-    ];
-    assert!(receipts.iter().all(|receipt| receipt.status == SendStatus::SendOk));
+    cluster.create_topic("T").await;
+    let producer = Producer::builder("producers", cluster.nameserver())
+        .start()
+        .unwrap();
+    let mut brokers = BTreeSet::new();
+    for i in 0..8 {
+        let receipt = producer
+            .send(Message::new("T", format!("before {i}")))
+            .await
+            .unwrap();
+        brokers.insert(receipt.queue.broker_name);
+    }
+    assert_eq!(brokers.len(), 2, "messages spread over the brokers");
     cluster.stop(0).await;
     for i in 0..10 {
-        let receipt = producer.send(Message::new("T", format!("after {i}"))).await.unwrap();
+        let receipt = producer
+            .send(Message::new("T", format!("after {i}")))
+            .await
+            .unwrap();
         assert_eq!(receipt.queue.broker_name, "broker-b");
     }
     producer.shutdown().await;
@@ -88,34 +141,69 @@ async fn another_broker_takes_what_a_stopped_one_does_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_nobody_may_create_is_an_error_that_says_so() {
-    let cluster = Cluster::start_with(&["broker-a"], |keys| keys.auto_create_topic_enable = false).await;
-    let producer = Producer::builder("producers", cluster.nameserver()).start().unwrap();
-    let error = producer.send(Message::new("Unknown", "x")).await.unwrap_err();
-    assert!(error.to_string().contains("create the topic first"), "{error}");
+    let cluster =
+        Cluster::start_with(&["broker-a"], |keys| keys.auto_create_topic_enable = false).await;
+    let producer = Producer::builder("producers", cluster.nameserver())
+        .start()
+        .unwrap();
+    let error = producer
+        .send(Message::new("Unknown", "x"))
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("create the topic first"),
+        "{error}"
+    );
     producer.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pull_waits_for_the_first_message() {
     let cluster = Cluster::start(&["broker-a"]).await;
-    let producer = Producer::builder("producers", cluster.nameserver()).start().unwrap();
+    let producer = Producer::builder("producers", cluster.nameserver())
+        .start()
+        .unwrap();
     let receipt = producer.send(Message::new("T", "first")).await.unwrap();
     let consumer = PullConsumer::new("reader", &cluster.nameserver()).unwrap();
     let next = receipt.queue_offset + 1;
-    let (pulled, _) = tokio::join!(consumer.pull(&receipt.queue, "*", next, 32, PATIENCE), async {
-        let queues = producer.queues("T").await.unwrap();
-        let index = queues.iter().position(|queue| *queue == receipt.queue).unwrap();
-        producer.send_selected(Message::new("T", "second"), |_| index).await.unwrap()
-    });
+    let (pulled, _) = tokio::join!(
+        consumer.pull(&receipt.queue, "*", next, 32, PATIENCE),
+        async {
+            let queues = producer.queues("T").await.unwrap();
+            let index = queues
+                .iter()
+                .position(|queue| *queue == receipt.queue)
+                .unwrap();
+            producer
+                .send_selected(Message::new("T", "second"), |_| index)
+                .await
+                .unwrap()
+        }
+    );
     let pulled = pulled.unwrap();
-    assert_eq!((pulled.status, pulled.messages.len()), (PullStatus::Found, 1));
+    assert_eq!(
+        (pulled.status, pulled.messages.len()),
+        (PullStatus::Found, 1)
+    );
     assert_eq!(pulled.messages[0].body, "second");
-    let nothing = consumer.pull(&receipt.queue, "*", next + 1, 32, Duration::ZERO).await.unwrap();
+    let nothing = consumer
+        .pull(&receipt.queue, "*", next + 1, 32, Duration::ZERO)
+        .await
+        .unwrap();
     assert_eq!(nothing.status, PullStatus::NoNewMessage);
-    let beyond = consumer.pull(&receipt.queue, "*", next + 100, 32, Duration::ZERO).await.unwrap();
-    assert_eq!((beyond.status, beyond.next_offset), (PullStatus::OffsetIllegal, next + 1));
+    let beyond = consumer
+        .pull(&receipt.queue, "*", next + 100, 32, Duration::ZERO)
+        .await
+        .unwrap();
+    assert_eq!(
+        (beyond.status, beyond.next_offset),
+        (PullStatus::OffsetIllegal, next + 1)
+    );
     consumer.commit_offset(&receipt.queue, 1).await.unwrap();
-    assert_eq!(consumer.committed_offset(&receipt.queue).await.unwrap(), Some(1));
+    assert_eq!(
+        consumer.committed_offset(&receipt.queue).await.unwrap(),
+        Some(1)
+    );
     consumer.shutdown().await;
     producer.shutdown().await;
 }
