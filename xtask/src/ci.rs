@@ -10,7 +10,7 @@ use crate::{configuration_page, interop, kill, tidy as rules};
 const KILLS: usize = 25;
 
 /// Everything that must hold before a change lands.
-pub fn ci() -> Result<()> {
+pub(crate) fn ci() -> Result<()> {
     let mut outcomes = vec![
         Outcome::of("format", || run(&mut cargo(&["fmt", "--all", "--check"]))),
         Outcome::of("tidy", tidy),
@@ -37,7 +37,7 @@ pub fn ci() -> Result<()> {
 }
 
 /// All tests, or those of one part.
-pub fn test(part: Option<&str>) -> Result<()> {
+pub(crate) fn test(part: Option<&str>) -> Result<()> {
     let outcomes = all_tests(part);
     if outcomes.is_empty() {
         bail!("there is no part {}", part.unwrap_or_default());
@@ -66,7 +66,7 @@ fn all_tests(part: Option<&str>) -> Vec<Outcome> {
 }
 
 /// The rules of the code base.
-pub fn tidy() -> Result<()> {
+pub(crate) fn tidy() -> Result<()> {
     let violations = rules::check(&root())?;
     for violation in &violations {
         eprintln!("{violation}");

@@ -24,13 +24,13 @@ fn page() -> String {
 }
 
 /// Writes the page.
-pub fn write() -> Result<()> {
+pub(crate) fn write() -> Result<()> {
     let path = root().join("docs/configuration.md");
     fs::write(&path, page()).with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// Compares the page with the declarations.
-pub fn check() -> Result<()> {
+pub(crate) fn check() -> Result<()> {
     let found = fs::read_to_string(root().join("docs/configuration.md")).unwrap_or_default();
     ensure!(
         found == page(),

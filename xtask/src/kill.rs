@@ -8,7 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use client::{ConsumeResult, Message, MessageQueue, Producer, PullConsumer, PullStatus, PushConsumer, StartFrom};
+use client::{
+    ConsumeResult, Message, MessageQueue, Producer, PullConsumer, PullStatus, PushConsumer,
+    StartFrom,
+};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
@@ -45,7 +48,7 @@ struct Found {
 ///
 /// # Errors
 /// The first promise that was broken.
-pub fn campaign(cycles: usize) -> Result<()> {
+pub(crate) fn campaign(cycles: usize) -> Result<()> {
     let binary = live::binary()?;
     let runtime = Runtime::new()?;
     for mode in ["SYNC_FLUSH", "ASYNC_FLUSH"] {
@@ -66,7 +69,9 @@ async fn run(binary: &Path, mode: &str, cycles: usize) -> Result<usize> {
     let nameserver_dir = dir.path().join("nameserver");
     fs::create_dir_all(&nameserver_dir)?;
     let nameserver = Role::nameserver(binary, &nameserver_dir)?;
-    let lines = format!("flushDiskType={mode}\nmappedFileSizeCommitLog=16777216\ndiskMaxUsedSpaceRatio=99\n");
+    let lines = format!(
+        "flushDiskType={mode}\nmappedFileSizeCommitLog=16777216\ndiskMaxUsedSpaceRatio=99\n"
+    );
     let start = || Role::broker(binary, dir.path(), &nameserver.addr, &lines);
     let mut broker = start()?;
 
@@ -95,8 +100,13 @@ async fn run(binary: &Path, mode: &str, cycles: usize) -> Result<usize> {
         broker.kill_9()?;
         let acknowledged = ledger.count();
         broker = start().with_context(|| format!("start after kill {cycle}"))?;
-        wait_for_progress(&ledger, acknowledged).await.with_context(|| format!("after kill {cycle}"))?;
-        found.read(&nameserver.addr).await.with_context(|| format!("after kill {cycle}"))?;
+        wait_for_progress(&ledger, acknowledged)
+            .await
+            .with_context(|| format!("after kill {cycle}"))?;
+        found
+            .read(&nameserver.addr)
+            .await
+            .with_context(|| format!("after kill {cycle}"))?;
         if cycle % 5 == 0 {
             eprintln!("{mode}: {cycle} of {cycles} kills, {acknowledged} messages acknowledged");
         }
@@ -112,7 +122,10 @@ async fn run(binary: &Path, mode: &str, cycles: usize) -> Result<usize> {
     broker = start()?;
     let mut again = Found::default();
     again.read(&nameserver.addr).await?;
-    ensure!(again.places == found.places, "a clean restart changed what is stored");
+    ensure!(
+        again.places == found.places,
+        "a clean restart changed what is stored"
+    );
     broker.stop()?;
     nameserver.stop()?;
     Ok(ledger.count())
@@ -128,10 +141,17 @@ impl Ledger {
 async fn send(producer: Arc<Producer>, ledger: Arc<Ledger>) {
     while !ledger.stopping.load(Ordering::Relaxed) {
         let number = ledger.next.fetch_add(1, Ordering::Relaxed);
-        match producer.send(Message::new(TOPIC, number.to_string()).key(format!("k{number}"))).await {
+        match producer
+            .send(Message::new(TOPIC, number.to_string()).key(format!("k{number}")))
+            .await
+        {
             Ok(receipt) => {
                 let place = (receipt.queue, receipt.queue_offset);
-                ledger.acknowledged.lock().expect("no holder panics").insert(number, place);
+                ledger
+                    .acknowledged
+                    .lock()
+                    .expect("no holder panics")
+                    .insert(number, place);
             }
             // The broker is down: ask again soon, not at once.
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -142,7 +162,10 @@ async fn send(producer: Arc<Producer>, ledger: Arc<Ledger>) {
 async fn wait_for_progress(ledger: &Ledger, acknowledged: usize) -> Result<()> {
     let deadline = Instant::now() + RECOVERY_MAX;
     while ledger.count() <= acknowledged {
-        ensure!(Instant::now() < deadline, "no message was acknowledged within {RECOVERY_MAX:?}");
+        ensure!(
+            Instant::now() < deadline,
+            "no message was acknowledged within {RECOVERY_MAX:?}"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(())
@@ -162,7 +185,10 @@ async fn queues_of_restarted(reader: &PullConsumer) -> Result<Vec<(MessageQueue,
         };
         match attempt.await {
             Ok(ends) if !ends.is_empty() => return Ok(ends),
-            other => ensure!(Instant::now() < deadline, "the broker is not back: {other:?}"),
+            other => ensure!(
+                Instant::now() < deadline,
+                "the broker is not back: {other:?}"
+            ),
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -174,14 +200,23 @@ impl Found {
         let reader = PullConsumer::new(GROUP, nameserver)?;
         for (queue, end) in queues_of_restarted(&reader).await? {
             if let Some(committed) = reader.committed_offset(&queue).await? {
-                ensure!(committed <= end, "{queue}: the group's offset {committed} is ahead of the queue's end {end}");
+                ensure!(
+                    committed <= end,
+                    "{queue}: the group's offset {committed} is ahead of the queue's end {end}"
+                );
             }
             let mut offset = self.read_to.get(&queue).copied().unwrap_or(0);
-            ensure!(offset <= end, "{queue}: it ended at {offset} before the kill and ends at {end} after it");
+            ensure!(
+                offset <= end,
+                "{queue}: it ended at {offset} before the kill and ends at {end} after it"
+            );
             while offset < end {
                 let pulled = reader.pull(&queue, "*", offset, 32, Duration::ZERO).await?;
                 if pulled.status != PullStatus::Found {
-                    bail!("{queue}: offset {offset} of {end} cannot be read: {:?}", pulled.status);
+                    bail!(
+                        "{queue}: offset {offset} of {end} cannot be read: {:?}",
+                        pulled.status
+                    );
                 }
                 for message in pulled.messages {
                     ensure!(
@@ -191,7 +226,9 @@ impl Found {
                     );
                     let number: u64 = std::str::from_utf8(&message.body)?.parse()?;
                     if let Some((other, at)) = self.places.insert(number, (queue.clone(), offset)) {
-                        bail!("message {number} is there twice: {other} at {at} and {queue} at {offset}");
+                        bail!(
+                            "message {number} is there twice: {other} at {at} and {queue} at {offset}"
+                        );
                     }
                     offset += 1;
                 }
@@ -204,15 +241,23 @@ impl Found {
 
     fn check(&self, ledger: &Ledger) -> Result<()> {
         let acknowledged = ledger.acknowledged.lock().expect("no holder panics");
-        ensure!(!acknowledged.is_empty(), "nothing was acknowledged, so nothing was tested");
+        ensure!(
+            !acknowledged.is_empty(),
+            "nothing was acknowledged, so nothing was tested"
+        );
         for (number, place) in acknowledged.iter() {
             match self.places.get(number) {
                 Some(found) if found == place => {}
                 Some((queue, offset)) => bail!(
                     "message {number} was acknowledged at {} {} and lies at {queue} {offset}",
-                    place.0, place.1
+                    place.0,
+                    place.1
                 ),
-                None => bail!("message {number}, acknowledged at {} {}, is lost", place.0, place.1),
+                None => bail!(
+                    "message {number}, acknowledged at {} {}, is lost",
+                    place.0,
+                    place.1
+                ),
             }
         }
         Ok(())

@@ -19,16 +19,22 @@ const START_MAX: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// When the build fails.
-pub fn binary() -> Result<PathBuf> {
-    run(&mut cargo(&["build", "--release", "--quiet", "--package", "apogee"]))?;
+pub(crate) fn binary() -> Result<PathBuf> {
+    run(&mut cargo(&[
+        "build",
+        "--release",
+        "--quiet",
+        "--package",
+        "apogee",
+    ]))?;
     Ok(target_dir().join("release/apogee"))
 }
 
 /// A running role.
-pub struct Role {
+pub(crate) struct Role {
     child: Child,
     /// Where it listens, `host:port`.
-    pub addr: String,
+    pub(crate) addr: String,
 }
 
 impl Role {
@@ -36,12 +42,15 @@ impl Role {
     ///
     /// # Errors
     /// When it does not say in time that it listens; its last words are in the error.
-    pub fn nameserver(binary: &Path, dir: &Path) -> Result<Self> {
+    pub(crate) fn nameserver(binary: &Path, dir: &Path) -> Result<Self> {
         let config = dir.join("namesrv.conf");
         let kv = dir.join("kvConfig.json");
         fs::write(
             &config,
-            format!("bindAddress=127.0.0.1\nlistenPort=0\nkvConfigPath={}\n", kv.display()),
+            format!(
+                "bindAddress=127.0.0.1\nlistenPort=0\nkvConfigPath={}\n",
+                kv.display()
+            ),
         )?;
         let mut command = Command::new(binary);
         command.arg("nameserver").arg("-c").arg(&config);
@@ -52,7 +61,7 @@ impl Role {
     ///
     /// # Errors
     /// When it does not say in time that it listens; its last words are in the error.
-    pub fn broker(binary: &Path, dir: &Path, nameserver: &str, lines: &str) -> Result<Self> {
+    pub(crate) fn broker(binary: &Path, dir: &Path, nameserver: &str, lines: &str) -> Result<Self> {
         let config = dir.join("broker.conf");
         let store = dir.join("store");
         fs::write(
@@ -64,7 +73,11 @@ impl Role {
             ),
         )?;
         let mut command = Command::new(binary);
-        command.arg("broker").arg("-c").arg(&config).args(["-n", nameserver]);
+        command
+            .arg("broker")
+            .arg("-c")
+            .arg(&config)
+            .args(["-n", nameserver]);
         Self::start(command, "broker", dir)
     }
 
@@ -105,7 +118,7 @@ impl Role {
     }
 
     /// The process.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
@@ -113,7 +126,7 @@ impl Role {
     ///
     /// # Errors
     /// When the process cannot be ended.
-    pub fn kill_9(mut self) -> Result<()> {
+    pub(crate) fn kill_9(mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
@@ -123,13 +136,17 @@ impl Role {
     ///
     /// # Errors
     /// When it ends with another code than 0.
-    pub fn stop(mut self) -> Result<()> {
+    pub(crate) fn stop(mut self) -> Result<()> {
         let status = Command::new("kill").arg(self.pid().to_string()).status()?;
         if !status.success() {
             bail!("process {} cannot be told to stop", self.pid());
         }
         let status = self.child.wait()?;
-        if status.success() { Ok(()) } else { Err(anyhow!("the role ended with {status}")) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(anyhow!("the role ended with {status}"))
+        }
     }
 }
 

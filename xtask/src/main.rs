@@ -1,5 +1,6 @@
 //! Automation: tests, rules, interop. `cargo xtask help` lists the verbs.
 
+mod bench;
 mod cargo;
 mod ci;
 mod configuration_page;
@@ -18,6 +19,7 @@ cargo xtask VERB
   ci                     what CI runs: format, lints, documentation, rules, then `test`
   test [PART]            all tests: the crates', then the official clients and the Java server beside a live Apogee
   kill CYCLES            `kill -9` under load, CYCLES times in each flush mode (`test` does 25)
+  bench                  the load table (floor, Apogee, Java broker); rewrites docs/benchmarks.md
   tidy                   the rules of the code base that a program can check
   docs-configuration     write docs/configuration.md from the declared keys (--check: only compare)
 ";
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         ["test"] => ci::test(None),
         ["test", part] => ci::test(Some(part)),
         ["kill", cycles] => cycles.parse().map_err(Into::into).and_then(kill::campaign),
+        ["bench"] => bench::write_page(),
         ["tidy"] => ci::tidy(),
         ["docs-configuration"] => configuration_page::write(),
         ["docs-configuration", "--check"] => configuration_page::check(),

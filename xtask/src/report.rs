@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 /// How one part ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It ran and everything in it passed.
     Passed,
     /// It ran, and this went wrong.
@@ -18,18 +18,18 @@ pub enum Verdict {
 
 /// One part of a run.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// What ran, as one would name it on the command line.
-    pub name: String,
+    pub(crate) name: String,
     /// How it ended.
-    pub result: Verdict,
+    pub(crate) result: Verdict,
     /// How long it took.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
 }
 
 impl Outcome {
     /// Runs `part` and keeps what came of it.
-    pub fn of(name: impl Into<String>, part: impl FnOnce() -> Result<()>) -> Self {
+    pub(crate) fn of(name: impl Into<String>, part: impl FnOnce() -> Result<()>) -> Self {
         let name = name.into();
         eprintln!("== {name}");
         let begin = Instant::now();
@@ -49,7 +49,7 @@ impl Outcome {
 ///
 /// # Errors
 /// When a part failed, or did not run although CI must run everything.
-pub fn summarize(outcomes: &[Outcome]) -> Result<()> {
+pub(crate) fn summarize(outcomes: &[Outcome]) -> Result<()> {
     let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
     let (text, failed) = summary(outcomes, in_ci);
     print!("\n{text}");
@@ -81,7 +81,10 @@ fn summary(outcomes: &[Outcome], in_ci: bool) -> (String, usize) {
                 ("not run", reason.as_str())
             }
         };
-        let line = format!("  {word:<8} {:<28} {:>7.1} s  {detail}", outcome.name, outcome.seconds);
+        let line = format!(
+            "  {word:<8} {:<28} {:>7.1} s  {detail}",
+            outcome.name, outcome.seconds
+        );
         let _ = writeln!(text, "{}", line.trim_end());
     }
     let _ = write!(text, "{passed} passed, {failed} failed");
@@ -106,10 +109,19 @@ mod tests {
 
     #[test]
     fn what_did_not_run_fails_only_in_ci() {
-        let outcomes = [outcome(Verdict::Passed), outcome(Verdict::NotRun("no go".to_owned()))];
+        let outcomes = [
+            outcome(Verdict::Passed),
+            outcome(Verdict::NotRun("no go".to_owned())),
+        ];
         let (text, failed) = summary(&outcomes, false);
-        assert!(text.ends_with("1 passed, 0 failed, 1 skipped\n") && failed == 0, "{text}");
+        assert!(
+            text.ends_with("1 passed, 0 failed, 1 skipped\n") && failed == 0,
+            "{text}"
+        );
         let (text, failed) = summary(&outcomes, true);
-        assert!(text.ends_with("1 passed, 1 failed\n") && failed == 1, "{text}");
+        assert!(
+            text.ends_with("1 passed, 1 failed\n") && failed == 1,
+            "{text}"
+        );
     }
 }

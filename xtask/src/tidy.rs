@@ -23,7 +23,7 @@ const LAYERS: [&[&str]; 5] = [
 const WITHIN_LAYER: [(&str, &str); 1] = [("apogee", "bench")];
 
 /// Every violation under `root`, each naming the file and what to do.
-pub fn check(root: &Path) -> Result<Vec<String>> {
+pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     let mut violations = Vec::new();
     let mut sources = Vec::new();
     for dir in ["crates", "xtask", "fuzz"] {
@@ -31,8 +31,16 @@ pub fn check(root: &Path) -> Result<Vec<String>> {
     }
     for path in sources {
         let text = read(&path)?;
-        let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
-        violations.extend(check_source(&name, &text).into_iter().map(|v| format!("{name}: {v}")));
+        let name = path
+            .strip_prefix(root)
+            .unwrap_or(&path)
+            .display()
+            .to_string();
+        violations.extend(
+            check_source(&name, &text)
+                .into_iter()
+                .map(|v| format!("{name}: {v}")),
+        );
     }
     check_crates(root, &mut violations)?;
     check_manifest(root, &mut violations)?;
@@ -69,20 +77,43 @@ fn check_source(name: &str, text: &str) -> Vec<String> {
             violations.push(what);
         }
     };
-    rule(!text.starts_with("//!"), "the first line says with //! what the file is for".to_owned());
+    rule(
+        !text.starts_with("//!"),
+        "the first line says with //! what the file is for".to_owned(),
+    );
     let lines = text.lines().count();
-    rule(lines > LINES_MAX, format!("{lines} lines: look for the seam where the interface is smallest"));
-    rule(name.ends_with("/mod.rs"), "a module's file is NAME.rs beside NAME/".to_owned());
-    rule(text.contains(concat!("#[", "ignore")), "tests are mended, not ignored".to_owned());
-    for mark in [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X:")] {
-        rule(text.contains(mark), format!("{mark}: do it, or file it where issues are kept"));
+    rule(
+        lines > LINES_MAX,
+        format!("{lines} lines: look for the seam where the interface is smallest"),
+    );
+    rule(
+        name.ends_with("/mod.rs"),
+        "a module's file is NAME.rs beside NAME/".to_owned(),
+    );
+    rule(
+        text.contains(concat!("#[", "ignore")),
+        "tests are mended, not ignored".to_owned(),
+    );
+    for mark in [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("XX", "X:"),
+    ] {
+        rule(
+            text.contains(mark),
+            format!("{mark}: do it, or file it where issues are kept"),
+        );
     }
     let is_platform = name.starts_with("crates/platform/");
     let has_unsafe = text.lines().any(|line| {
         let line = line.trim_start();
-        !line.starts_with("//") && (line.contains(concat!("unsafe", " {")) || line.contains(concat!("unsafe", " fn")))
+        !line.starts_with("//")
+            && (line.contains(concat!("unsafe", " {")) || line.contains(concat!("unsafe", " fn")))
     });
-    rule(has_unsafe && !is_platform, "`unsafe` lives in platform".to_owned());
+    rule(
+        has_unsafe && !is_platform,
+        "`unsafe` lives in platform".to_owned(),
+    );
     let is_test = name.contains("/tests/");
     rule(
         is_test && text.contains(concat!("thread::", "sleep")),
@@ -105,25 +136,42 @@ fn check_crates(root: &Path, violations: &mut Vec<String>) -> Result<()> {
     let architecture = read(&root.join("ARCHITECTURE.md"))?;
     for name in &names {
         if EMPTY_NAMES.contains(&name.as_str()) {
-            violations.push(format!("crates/{name}: the name says nothing about the subject"));
+            violations.push(format!(
+                "crates/{name}: the name says nothing about the subject"
+            ));
         }
         if !architecture.contains(&format!("| `{name}` |")) {
-            violations.push(format!("ARCHITECTURE.md: the code map has no row for crate {name}"));
+            violations.push(format!(
+                "ARCHITECTURE.md: the code map has no row for crate {name}"
+            ));
         }
         let Some(layer) = layer_of(name) else {
-            violations.push(format!("crates/{name}: it has no layer in xtask/src/tidy.rs"));
+            violations.push(format!(
+                "crates/{name}: it has no layer in xtask/src/tidy.rs"
+            ));
             continue;
         };
         let manifest = read(&root.join("crates").join(name).join("Cargo.toml"))?;
-        let dependencies = manifest.split("[dev-dependencies]").next().unwrap_or_default();
-        for other in names.iter().filter(|other| dependencies.contains(&format!("\n{other}.workspace"))) {
+        let dependencies = manifest
+            .split("[dev-dependencies]")
+            .next()
+            .unwrap_or_default();
+        for other in names
+            .iter()
+            .filter(|other| dependencies.contains(&format!("\n{other}.workspace")))
+        {
             let is_meant = WITHIN_LAYER.contains(&(name, other));
             if layer_of(other) >= Some(layer) && !is_meant {
-                violations.push(format!("crates/{name}: it depends on {other}, which is not below it"));
+                violations.push(format!(
+                    "crates/{name}: it depends on {other}, which is not below it"
+                ));
             }
         }
     }
-    for row in architecture.lines().filter_map(|line| line.strip_prefix("| ")?.split('`').nth(1)) {
+    for row in architecture
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split('`').nth(1))
+    {
         let is_crate_row = !row.contains(['/', ' ', '.']) && row != "xtask";
         if is_crate_row && !names.contains(row) && layer_of(row).is_some() {
             violations.push(format!("ARCHITECTURE.md: crate {row} does not exist"));
@@ -139,7 +187,10 @@ fn layer_of(name: &str) -> Option<usize> {
 /// Every dependency from outside carries its reason in a comment above it.
 fn check_manifest(root: &Path, violations: &mut Vec<String>) -> Result<()> {
     let manifest = read(&root.join("Cargo.toml"))?;
-    let section = manifest.split("[workspace.dependencies]").nth(1).unwrap_or_default();
+    let section = manifest
+        .split("[workspace.dependencies]")
+        .nth(1)
+        .unwrap_or_default();
     let section = section.split("\n[").next().unwrap_or_default();
     let mut has_reason = false;
     for line in section.lines() {
@@ -148,7 +199,9 @@ fn check_manifest(root: &Path, violations: &mut Vec<String>) -> Result<()> {
         } else if line.is_empty() {
             has_reason = false;
         } else if !has_reason {
-            violations.push(format!("Cargo.toml: this dependency has no reason above it: {line}"));
+            violations.push(format!(
+                "Cargo.toml: this dependency has no reason above it: {line}"
+            ));
         }
     }
     Ok(())
@@ -159,7 +212,10 @@ fn check_compatibility(root: &Path, violations: &mut Vec<String>) -> Result<()> 
     let page = read(&root.join("docs/compatibility.md"))?;
     for (code, name) in RequestCode::ALL {
         if !page.contains(&format!("| {} | {name} |", code.0)) {
-            violations.push(format!("docs/compatibility.md: no row `| {} | {name} | …`", code.0));
+            violations.push(format!(
+                "docs/compatibility.md: no row `| {} | {name} | …`",
+                code.0
+            ));
         }
     }
     Ok(())

@@ -204,7 +204,7 @@ fn one(client: Client, command: &mut Command, nameserver: &str, data: &Path) -> 
             kept.display()
         );
     }
-    if !lines.iter().any(|line| *line == "PASS count") {
+    if !lines.contains(&"PASS count") {
         bail!("{name} ended without its last scenario");
     }
     Ok(())
