@@ -178,17 +178,19 @@ fn check(config: &mut Config) -> Result<DelayLevels, OpenError> {
 
 fn lock(disk: &dyn Disk, root: &Path) -> Result<DirectoryLock, OpenError> {
     let path = root.join("lock");
-    let file = disk
-        .open(&path, OpenMode::Create)
-        .map_err(OpenError::disk("creating", &path))?;
+    // Once the file is there it is opened by `disk.lock` alone: closing any other descriptor of it would give the lock
+    // back, since the kernel keeps such locks by process and not by descriptor.
+    if !disk.exists(&path) {
+        let file = disk
+            .open(&path, OpenMode::Create)
+            .map_err(OpenError::disk("creating", &path))?;
+        file.write_all_at(b"lock", 0)
+            .map_err(OpenError::disk("writing", &path))?;
+    }
     let lock = disk.lock(&path).map_err(|source| OpenError::Locked {
         root: root.to_owned(),
         source,
     })?;
-    if file.len().map_err(OpenError::disk("reading", &path))? == 0 {
-        file.write_all_at(b"lock", 0)
-            .map_err(OpenError::disk("writing", &path))?;
-    }
     Ok(DirectoryLock(lock))
 }
 

@@ -56,19 +56,21 @@ impl Cluster {
         let mut brokers = Vec::new();
         for name in names {
             let dir = TempDir::new().unwrap();
-            let mut keys = BrokerKeys::default();
-            keys.broker_name = (*name).to_owned();
-            keys.bind_address = "127.0.0.1".to_owned();
-            keys.broker_ip1 = "127.0.0.1".to_owned();
-            keys.listen_port = 0;
-            keys.namesrv_addr = nameserver.local_addr().to_string();
-            keys.store_path_root_dir = dir.path().join("store").display().to_string();
-            keys.mapped_file_size_commit_log = 64 << 20;
-            keys.max_hash_slot_num = 1_000;
-            keys.max_index_num = 4_000;
-            keys.disk_max_used_space_ratio = 99;
-            keys.disk_space_clean_forcibly_ratio = 100;
-            keys.disk_space_warning_level_ratio = 100;
+            let mut keys = BrokerKeys {
+                broker_name: (*name).to_owned(),
+                bind_address: "127.0.0.1".to_owned(),
+                broker_ip1: "127.0.0.1".to_owned(),
+                listen_port: 0,
+                namesrv_addr: nameserver.local_addr().to_string(),
+                store_path_root_dir: dir.path().join("store").display().to_string(),
+                mapped_file_size_commit_log: 64 << 20,
+                max_hash_slot_num: 1_000,
+                max_index_num: 4_000,
+                disk_max_used_space_ratio: 99,
+                disk_space_clean_forcibly_ratio: 100,
+                disk_space_warning_level_ratio: 100,
+                ..BrokerKeys::default()
+            };
             change(&mut keys);
             let context = broker::Context {
                 disk: Arc::new(RealDisk),

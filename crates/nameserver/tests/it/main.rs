@@ -1,4 +1,8 @@
 //! Name servers on real sockets, asked by the client that brokers and tools use.
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests may; the lint allows it only in the functions marked as such"
+)]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
