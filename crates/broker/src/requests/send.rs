@@ -293,11 +293,9 @@ impl Batch<'_> {
         Err(Refusal::new(
             ResponseCode::INVALID_PARAMETER,
             format!(
-                "request queueId[{}] is illegal, TopicConfig [topicName={}, readQueueNums={}, writeQueueNums={}] Producer: {}",
+                "request queueId[{}] is illegal, {} Producer: {}",
                 header.queue_id,
-                config.topic_name,
-                config.read_queue_nums,
-                config.write_queue_nums,
+                topic::describe(config),
                 self.born_host
             ),
         ))

@@ -63,17 +63,19 @@ impl TestBroker {
         change: impl FnOnce(&mut BrokerKeys),
     ) -> TestBroker {
         let dir = TempDir::new().unwrap();
-        let mut keys = BrokerKeys::default();
-        keys.bind_address = "127.0.0.1".to_owned();
-        keys.listen_port = 0;
-        keys.store_path_root_dir = dir.path().join("store").display().to_string();
-        keys.mapped_file_size_commit_log = 64 << 20;
-        keys.max_hash_slot_num = 1_000;
-        keys.max_index_num = 4_000;
-        // The machine that runs the tests may have a full disk for all they know.
-        keys.disk_max_used_space_ratio = 99;
-        keys.disk_space_clean_forcibly_ratio = 100;
-        keys.disk_space_warning_level_ratio = 100;
+        let mut keys = BrokerKeys {
+            bind_address: "127.0.0.1".to_owned(),
+            listen_port: 0,
+            store_path_root_dir: dir.path().join("store").display().to_string(),
+            mapped_file_size_commit_log: 64 << 20,
+            max_hash_slot_num: 1_000,
+            max_index_num: 4_000,
+            // The machine that runs the tests may have a full disk for all they know.
+            disk_max_used_space_ratio: 99,
+            disk_space_clean_forcibly_ratio: 100,
+            disk_space_warning_level_ratio: 100,
+            ..BrokerKeys::default()
+        };
         change(&mut keys);
         let running = run(&keys, disk.clone(), client()).await;
         TestBroker {

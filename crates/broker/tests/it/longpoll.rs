@@ -98,6 +98,8 @@ async fn other_tags_do_not_end_the_wait_and_are_passed_over() {
             .await
             .unwrap()
     });
+    // The pull is on its way before the sends are.
+    tokio::task::yield_now().await;
     for _ in 0..5 {
         broker
             .sent("Topic", b"x", &props(&[("TAGS", "other")]))

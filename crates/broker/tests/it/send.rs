@@ -305,19 +305,17 @@ async fn read_answers(socket: &mut tokio::net::TcpStream, count: usize) -> Vec<C
 async fn the_first_message_creates_its_topic_by_the_template() {
     let broker = TestBroker::start().await;
     // The client asks for 4 queues, the template has 8.
-    assert_eq!(
-        broker
-            .call(send_v2("Made", 3, b"x", ""))
-            .await
-            .response_code(),
-        ResponseCode::SUCCESS
-    );
-    assert_eq!(
-        broker
-            .call(send_v2("Made", 4, b"x", ""))
-            .await
-            .response_code(),
-        ResponseCode::INVALID_PARAMETER
+    let made = broker.call(send_v2("Made", 3, b"x", "")).await;
+    assert_eq!(made.response_code(), ResponseCode::SUCCESS);
+    let beyond = broker.call(send_v2("Made", 4, b"x", "")).await;
+    assert_eq!(beyond.response_code(), ResponseCode::INVALID_PARAMETER);
+    let remark = beyond.remark.unwrap();
+    assert!(
+        remark.starts_with(
+            "request queueId[4] is illegal, TopicConfig [topicName=Made, readQueueNums=4, writeQueueNums=4, \
+             perm=RW-, topicFilterType=SINGLE_TAG, topicSysFlag=0, order=false, attributes={}] Producer: 127.0.0.1:"
+        ),
+        "{remark}"
     );
     let mut header = send_header("Wide", 7, "");
     header.default_topic_queue_nums = 100;

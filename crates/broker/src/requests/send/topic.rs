@@ -152,6 +152,30 @@ pub(crate) fn dead_letter(
     Ok(Some(dead))
 }
 
+/// A topic as Java shows it in its texts.
+pub(crate) fn describe(config: &TopicConfig) -> String {
+    let filter_type = match config.topic_filter_type {
+        TopicFilterType::SingleTag => "SINGLE_TAG",
+        TopicFilterType::MultiTag => "MULTI_TAG",
+    };
+    let attributes: Vec<String> = config
+        .attributes
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    format!(
+        "TopicConfig [topicName={}, readQueueNums={}, writeQueueNums={}, perm={}, topicFilterType={filter_type}, \
+         topicSysFlag={}, order={}, attributes={{{}}}]",
+        config.topic_name,
+        config.read_queue_nums,
+        config.write_queue_nums,
+        perm::describe(config.perm),
+        config.topic_sys_flag,
+        config.order,
+        attributes.join(", ")
+    )
+}
+
 /// The flags that a message of this topic is stored with.
 pub(crate) fn sys_flag(config: &TopicConfig, asked: i32) -> i32 {
     if config.topic_filter_type == TopicFilterType::MultiTag {
