@@ -10,7 +10,8 @@ use crate::args::Command;
 pub(crate) fn start(level: Option<&str>, command: &Command) {
     let default = match command {
         Command::Admin(_) | Command::Bench(_) => "warn",
-        Command::AllInOne(_) | Command::Nameserver(_) | Command::Broker(_) => "info",
+        // Connections come and go all the time; of those, only what is wrong with one is worth a line.
+        Command::AllInOne(_) | Command::Nameserver(_) | Command::Broker(_) => "info,remoting=warn",
     };
     let filter = match (level, std::env::var("RUST_LOG")) {
         (Some(level), _) => level.to_owned(),

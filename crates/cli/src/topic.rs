@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use clap::ArgAction;
+use clap::{ArgAction, ArgGroup};
 use protocol::body::{ClusterInfo, TopicConfig, TopicRouteData, TopicStatsTable};
 use protocol::topic::{DLQ_PREFIX, RETRY_PREFIX};
 use protocol::{perm, sysflag};
@@ -13,7 +13,7 @@ use crate::format::{double, fastjson_pretty, front, java_map, local_time, sort_a
 use crate::{Failure, Session};
 
 #[derive(Debug, clap::Args)]
-#[group(id = "place", required = true, multiple = false, args = ["broker", "cluster"])]
+#[command(group(ArgGroup::new("place").required(true).args(["broker", "cluster"])))]
 pub(crate) struct UpdateTopic {
     /// Create the topic on this broker
     #[arg(short = 'b', long = "brokerAddr", value_name = "ADDR")]

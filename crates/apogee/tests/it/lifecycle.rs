@@ -36,6 +36,7 @@ fn a_killed_process_loses_nothing_that_it_acknowledged() {
 
 #[test]
 fn a_second_process_on_the_same_data_is_refused() {
+    // Once, two processes wrote one store: the lock was given back when another descriptor of its file was closed.
     let data = tempfile::tempdir().unwrap();
     let node = Node::start(data.path());
     let mut second = apogee(&["--nameserver-port", "0", "--broker-port", "0", "--data-dir"]);

@@ -29,12 +29,14 @@ pub(crate) struct Finished {
 }
 
 /// Runs a command to its end.
-pub(crate) fn run(mut command: Command) -> Finished {
-    let output = command.output().expect("the binary runs");
+pub(crate) fn run(command: Command) -> Finished {
+    let mut node = Node::spawn(command);
+    let code = node.wait().code();
+    let text = |lines: &Receiver<String>| lines.iter().map(|line| line + "\n").collect();
     Finished {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).expect("output is UTF-8"),
-        stderr: String::from_utf8(output.stderr).expect("output is UTF-8"),
+        code,
+        stdout: text(&node.lines),
+        stderr: text(&node.log),
     }
 }
 
