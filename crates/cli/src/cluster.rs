@@ -265,9 +265,12 @@ mod tests {
             stats: Some(stats.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
         };
         let text = overview(std::slice::from_ref(&row));
-        let want = "DefaultCluster          broker-a                0     127.0.0.1:10911        V5_3_3                \
-                    12.50(0,0ms)             0.00(0,0ms|N,Nms)  0-0(0.0w, 0.0, 0.0)               0  0.00          \
-                    0.2500          true";
+        // What Java's format string makes of the same values.
+        let want = concat!(
+            "DefaultCluster          broker-a                0     127.0.0.1:10911        V5_3_3          ",
+            "      12.50(0,0ms)               0.00(0,0ms|N,Nms)  0-0(0.0w, 0.0, 0.0)               0  0.00  ",
+            "        0.2500          true",
+        );
         assert_eq!(text.lines().nth(1).unwrap(), want);
         assert!(totals(&[row]).ends_with(" 0              0              7              0\n"));
     }
