@@ -233,7 +233,7 @@ impl Found {
                     offset += 1;
                 }
             }
-            self.read_to.insert(queue, end);
+            self.read_to.insert(queue, offset);
         }
         reader.shutdown().await;
         Ok(())

@@ -1,6 +1,6 @@
 //! One client towards a cluster: routes kept fresh, heartbeats sent, and the brokers' pushes taken.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -32,6 +32,9 @@ pub(crate) struct Instance {
     nameservers: Vec<String>,
     client_id: String,
     routes: RwLock<HashMap<String, Arc<Route>>>,
+    /// Addresses by broker name and id, as the newest route that names the broker says: a broker that was started
+    /// again elsewhere is found there by all its topics.
+    brokers: RwLock<HashMap<String, BTreeMap<i64, String>>>,
     /// What the heartbeat says of this client.
     identity: Mutex<HeartbeatData>,
     rebalance: Arc<Notify>,
@@ -86,6 +89,7 @@ impl Instance {
             nameservers,
             client_id,
             routes: RwLock::default(),
+            brokers: RwLock::default(),
             identity: Mutex::new(identity),
             rebalance,
             stopping: watch::Sender::new(false),
@@ -227,7 +231,7 @@ impl Instance {
         }
         // Kept out of the cache: the next send asks for the topic's own route, which exists by then.
         let route = Arc::new(Route::new(topic, &data));
-        self.know_brokers(&route);
+        self.learn_brokers(&route);
         Ok(route)
     }
 
@@ -249,6 +253,7 @@ impl Instance {
             .write()
             .expect("no holder panics")
             .insert(topic.to_owned(), Arc::clone(&route));
+        self.learn_brokers(&route);
         if old.as_ref() != Some(&route) {
             tracing::debug!(topic, queues = route.readable.len(), "route changed");
         }
@@ -292,11 +297,12 @@ impl Instance {
         id: i64,
         any: bool,
     ) -> Result<String, Error> {
-        self.routes
-            .read()
-            .expect("no holder panics")
-            .values()
-            .find_map(|route| route.address(broker_name, id, any).map(str::to_owned))
+        let brokers = self.brokers.read().expect("no holder panics");
+        let addresses = brokers.get(broker_name);
+        let exact = addresses.and_then(|addresses| addresses.get(&id));
+        let found = exact.or_else(|| addresses.filter(|_| any)?.values().next());
+        found
+            .cloned()
             .ok_or_else(|| Error::UnknownBroker(broker_name.to_owned()))
     }
 
@@ -327,11 +333,7 @@ impl Instance {
     async fn refresh_routes(&self) {
         let topics: Vec<String> = {
             let routes = self.routes.read().expect("no holder panics");
-            routes
-                .keys()
-                .filter(|topic| !topic.is_empty())
-                .cloned()
-                .collect()
+            routes.keys().cloned().collect()
         };
         for topic in topics {
             if let Err(error) = self.fetch_route(&topic).await {
@@ -340,25 +342,17 @@ impl Instance {
         }
     }
 
-    /// Remembers the brokers of a route that is not any topic's own, under the empty name, which no topic has.
-    fn know_brokers(&self, route: &Arc<Route>) {
-        let only_brokers = Route {
-            brokers: route.brokers.clone(),
-            ..Route::default()
-        };
-        self.routes
-            .write()
-            .expect("no holder panics")
-            .insert(String::new(), Arc::new(only_brokers));
+    fn learn_brokers(&self, route: &Route) {
+        let mut brokers = self.brokers.write().expect("no holder panics");
+        for (name, addresses) in &route.brokers {
+            brokers.insert(name.clone(), addresses.clone());
+        }
     }
 
     fn broker_addresses(&self) -> BTreeSet<String> {
-        let routes = self.routes.read().expect("no holder panics");
-        routes
-            .values()
-            .flat_map(|route| route.brokers.values())
-            .flat_map(|addresses| addresses.values().cloned())
-            .collect()
+        let brokers = self.brokers.read().expect("no holder panics");
+        let addresses = brokers.values().flat_map(BTreeMap::values);
+        addresses.cloned().collect()
     }
 }
 

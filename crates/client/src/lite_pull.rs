@@ -365,6 +365,8 @@ impl Core {
                 Ok(answer) => answer,
                 Err(error) => {
                     tracing::warn!(%queue, %error, "pull failed");
+                    // The broker may have moved; what fails here is asked again by the next pull's failure.
+                    drop(self.instance.fetch_route(&queue.topic).await);
                     sleep(PULL_FAILED_PAUSE).await;
                     continue;
                 }

@@ -522,6 +522,8 @@ impl QueueRun {
                 Ok(messages) => self.consume_concurrently(messages, &mut listeners).await,
                 Err(error) => {
                     tracing::warn!(queue = %self.queue, %error, "pull failed");
+                    // The broker may have moved; what fails here is asked again by the next pull's failure.
+                    drop(self.core.instance.fetch_route(&self.queue.topic).await);
                     self.pause(PULL_FAILED_PAUSE).await;
                 }
             }

@@ -64,18 +64,6 @@ impl Route {
         route.readable.sort();
         route
     }
-
-    /// The master's address, or with `any` the address of the lowest id there is.
-    pub(crate) fn address(&self, broker_name: &str, id: i64, any: bool) -> Option<&str> {
-        let addresses = self.brokers.get(broker_name)?;
-        let exact = addresses.get(&id);
-        let found = if any {
-            exact.or_else(|| addresses.values().next())
-        } else {
-            exact
-        };
-        found.map(String::as_str)
-    }
 }
 
 #[cfg(test)]
@@ -106,12 +94,5 @@ mod tests {
         };
         assert_eq!(names(&route.writable), ["a0"]);
         assert_eq!(names(&route.readable), ["a0", "a1", "b0"]);
-    }
-
-    #[test]
-    fn another_replica_is_taken_only_when_any_will_do() {
-        let route = route(TWO_BROKERS);
-        assert_eq!(route.address("b", MASTER_ID, false), None);
-        assert_eq!(route.address("b", MASTER_ID, true), Some("10.0.0.2:10911"));
     }
 }
