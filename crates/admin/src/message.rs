@@ -129,3 +129,69 @@ fn inflated(sys_flag: i32, body: &[u8]) -> Vec<u8> {
     }
     body.to_vec()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BytesMut;
+    use protocol::record::NewRecord;
+
+    fn record(sys_flag: i32, body: &[u8], properties: &str) -> Bytes {
+        let record = NewRecord {
+            body_crc: record::body_crc(body),
+            queue_id: 3,
+            flag: 7,
+            sys_flag,
+            born_timestamp_ms: 1,
+            born_host: ([127, 0, 0, 1], 5).into(),
+            store_host: ([127, 0, 0, 1], 10911).into(),
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            body,
+            topic: "T",
+            properties,
+        };
+        let mut out = BytesMut::new();
+        record::encode(&record, 9, 64, 2, &mut out);
+        out.freeze()
+    }
+
+    fn zlib(body: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut encoder = flate2::read::ZlibEncoder::new(body, flate2::Compression::fast());
+        encoder.read_to_end(&mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn all_messages_of_an_answer_are_decoded() {
+        let mut answer = record(0, b"one", "KEYS\u{1}k\u{2}UNIQ_KEY\u{1}U\u{2}").to_vec();
+        answer.extend(record(sysflag::COMPRESSED, &zlib(b"two"), ""));
+        let messages = decode_all(answer.into()).unwrap();
+        assert_eq!(
+            (messages[0].body.as_slice(), messages[1].body.as_slice()),
+            (&b"one"[..], &b"two"[..])
+        );
+        assert_eq!(
+            (messages[0].keys(), messages[0].msg_id.as_str()),
+            (Some("k"), "U")
+        );
+        assert_eq!(
+            messages[1].msg_id, messages[1].offset_msg_id,
+            "a message without a unique id has its place"
+        );
+        assert_eq!((messages[1].queue_id, messages[1].queue_offset), (3, 9));
+    }
+
+    #[test]
+    fn a_body_that_cannot_be_inflated_is_shown_as_it_is() {
+        let messages = decode_all(record(sysflag::COMPRESSED, b"not zlib", "")).unwrap();
+        assert_eq!(messages[0].body, b"not zlib");
+    }
+
+    #[test]
+    fn a_torn_answer_is_an_error() {
+        let whole = record(0, b"one", "");
+        assert!(decode_all(whole.slice(..whole.len() - 1)).is_err());
+    }
+}

@@ -135,3 +135,32 @@ pub fn filter_name(filter: TopicFilterType) -> &'static str {
         TopicFilterType::MultiTag => "MULTI_TAG",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_travel_with_their_signs() {
+        let check = |attributes: &[(&str, &str)], want: Option<&str>| {
+            let config = TopicConfig {
+                attributes: attributes
+                    .iter()
+                    .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                    .collect(),
+                ..TopicConfig::default()
+            };
+            assert_eq!(attributes_text(&config).as_deref(), want);
+        };
+        check(&[], None);
+        check(&[("+a", "1"), ("-b", "")], Some("+a=1,-b"));
+    }
+
+    #[test]
+    fn a_broker_replaces_its_own_entry_in_the_order_configuration() {
+        let mut brokers: BTreeMap<String, String> = order_entries("a:4;b:8;").collect();
+        brokers.extend(order_entries("b:2"));
+        let entries: Vec<String> = brokers.into_values().collect();
+        assert_eq!(entries.join(";"), "a:4;b:2");
+    }
+}

@@ -76,11 +76,13 @@ pub(crate) async fn update(args: &UpdateTopic, session: Session) -> Result<(), F
             "cluster {cluster} has no master at present"
         )));
     }
-    let mut text = String::new();
     for (_, addr) in &brokers {
         admin.create_topic(addr, &config).await?;
-        let _ = writeln!(text, "create topic to {addr} success.");
     }
+    let mut text: String = brokers
+        .iter()
+        .map(|(_, addr)| format!("create topic to {addr} success.\n"))
+        .collect();
     if args.order {
         let whole = args.cluster.is_some();
         let names = if whole {
@@ -96,11 +98,15 @@ pub(crate) async fn update(args: &UpdateTopic, session: Session) -> Result<(), F
         admin
             .put_order_conf(&config.topic_name, &conf, whole)
             .await?;
-        let place = if whole { "cluster" } else { "broker" };
-        let _ = writeln!(
-            text,
-            "set {place} orderConf. isOrder=true, orderConf=[{conf}]"
-        );
+        // mqadmin says it last for a cluster, and first for a broker.
+        if whole {
+            let _ = writeln!(
+                text,
+                "set cluster orderConf. isOrder=true, orderConf=[{conf}]"
+            );
+        } else {
+            text = format!("set broker orderConf. isOrder=true, orderConf=[{conf}]\n{text}");
+        }
     }
     if out.is_json() {
         let addrs: Vec<&String> = brokers.iter().map(|(_, addr)| addr).collect();
@@ -242,7 +248,7 @@ pub(crate) async fn list(args: &TopicList, session: Session) -> Result<(), Failu
         return Ok(());
     };
     topics.retain(|topic| !topic.starts_with(RETRY_PREFIX) && !topic.starts_with(DLQ_PREFIX));
-    topics.sort();
+    sort_as_java(&mut topics, 16, |topic| topic);
     let mut rows = Vec::new();
     for topic in topics {
         let route = admin.route(&topic).await?;

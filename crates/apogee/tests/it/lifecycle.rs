@@ -223,7 +223,7 @@ fn the_first_start_shows_a_message() {
     );
 
     let node = start();
-    node.line_with("broker broker-a: listening");
+    node.until_registered();
     let text = node.admin_ok(&["consumeMessage", "-t", "HelloApogee"]);
     assert_eq!(
         text.matches("BODY: Hello from Apogee!").count(),

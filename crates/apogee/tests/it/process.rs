@@ -103,7 +103,7 @@ impl Node {
     }
 
     /// Waits until the broker is known to the name server.
-    fn until_registered(&self) {
+    pub(crate) fn until_registered(&self) {
         let deadline = Instant::now() + PATIENCE;
         while !self.admin(&["topicList"]).stdout.contains("DefaultCluster") {
             assert!(Instant::now() < deadline, "the broker does not register");
