@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::interop::child::Running;
 use crate::interop::toolchain;
@@ -17,6 +17,8 @@ const VERSION: &str = "5.3.3";
 
 /// Class loading of a broker takes ten seconds on a busy machine.
 const START_MAX: Duration = Duration::from_secs(90);
+/// The longest of our programs makes a thousand sends; a busy machine takes half a minute for them.
+const PROGRAM_MAX: Duration = Duration::from_secs(180);
 /// Ports that are tried before giving up.
 const PORT_ATTEMPTS: usize = 50;
 
@@ -63,23 +65,21 @@ pub(crate) fn program(
 ) -> Result<String> {
     let mut command = java(&output.with_extension("home"), "tools")?;
     let errors = output.with_extension("err");
-    let status = command
+    command
         // A short program gains nothing from the second compiler.
         .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
         .arg(class)
         .args(arguments)
-        .stdin(fs::File::open(input)?)
-        .stdout(fs::File::create(output)?)
-        .stderr(fs::File::create(&errors)?)
-        .status()
-        .with_context(|| format!("{class} cannot be started"))?;
+        .stdin(fs::File::open(input)?);
+    let mut running = Running::start_apart(class, &mut command, output, &errors)?;
+    let status = running.wait(PROGRAM_MAX)?;
     if !status.success() {
         bail!(
             "{class} {arguments:?} ended with {status}:\n{}",
             fs::read_to_string(&errors)?
         );
     }
-    Ok(String::from_utf8_lossy(&fs::read(output)?).into_owned())
+    running.printed()
 }
 
 /// A running Java name server and broker. Ended by id when dropped.

@@ -23,15 +23,24 @@ pub(crate) struct Running {
 impl Running {
     /// Starts `command` with stdout and stderr in `output`, which is begun anew.
     pub(crate) fn start(name: &str, command: &mut Command, output: &Path) -> Result<Running> {
-        if let Some(parent) = output.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        let file =
-            File::create(output).with_context(|| format!("creating {}", output.display()))?;
+        let file = created(output)?;
+        command.stdin(Stdio::null()).stderr(file.try_clone()?);
+        Self::spawn(name, command.stdout(file), output)
+    }
+
+    /// Starts `command`, whose input is set, with stdout in `output` and stderr in `errors`.
+    pub(crate) fn start_apart(
+        name: &str,
+        command: &mut Command,
+        output: &Path,
+        errors: &Path,
+    ) -> Result<Running> {
+        command.stderr(created(errors)?);
+        Self::spawn(name, command.stdout(created(output)?), output)
+    }
+
+    fn spawn(name: &str, command: &mut Command, output: &Path) -> Result<Running> {
         let child = command
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file)
             .spawn()
             .with_context(|| format!("{command:?} cannot be started"))?;
         Ok(Running {
@@ -123,6 +132,13 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn created(path: &Path) -> Result<File> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    File::create(path).with_context(|| format!("creating {}", path.display()))
 }
 
 /// The last lines of an output: enough for a person to see what went wrong.

@@ -56,13 +56,15 @@ fn by_key(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
         index_last_update_timestamp_ms: found.index_last_update_ms,
         index_last_update_physical_offset: found.index_last_update_physical as i64,
     };
-    let mut body = Vec::new();
-    for record in found.records.iter().rev() {
-        if body.len() + record.len() > ANSWER_BYTES_MAX {
-            break;
-        }
-        body.extend_from_slice(record);
-    }
+    // In the order of the log, as Java gives them.
+    let mut bytes = 0;
+    let newest_first = found.records.iter().rev();
+    let fitting = newest_first.take_while(|record| {
+        bytes += record.len();
+        bytes <= ANSWER_BYTES_MAX
+    });
+    let oldest = found.records.len() - fitting.count();
+    let body = found.records[oldest..].concat();
     if body.is_empty() {
         return Ok(Reply::with(ResponseCode::QUERY_NOT_FOUND)
             .header(&reply_header)

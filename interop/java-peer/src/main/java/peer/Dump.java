@@ -25,7 +25,11 @@ import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
  */
 @SuppressWarnings("deprecation")
 public final class Dump {
-    public static void main(String[] args) throws Exception {
+    public static void main(String[] args) {
+        Run.main(() -> dump(args));
+    }
+
+    private static void dump(String[] args) throws Exception {
         DefaultMQAdminExt admin = new DefaultMQAdminExt(20_000);
         admin.setNamesrvAddr(args[0]);
         admin.start();
@@ -39,7 +43,6 @@ public final class Dump {
             }
         }
         admin.shutdown();
-        System.exit(0);
     }
 
     private static void topic(DefaultMQAdminExt admin, String nameServer, InetSocketAddress broker, String prefix, int t) throws Exception {

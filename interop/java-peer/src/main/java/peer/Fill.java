@@ -28,7 +28,11 @@ public final class Fill {
         return prefix + "_group" + i;
     }
 
-    public static void main(String[] args) throws Exception {
+    public static void main(String[] args) {
+        Run.main(() -> fill(args));
+    }
+
+    private static void fill(String[] args) throws Exception {
         String nameServer = args[0];
         String broker = args[1];
         String prefix = args[2];
@@ -50,8 +54,7 @@ public final class Fill {
         Random random = new Random(1);
         for (int t = 0; t < TOPICS; t++) {
             String topic = topic(prefix, t);
-            List<MessageQueue> queues = producer.fetchPublishMessageQueues(topic);
-            queues.sort(null);
+            List<MessageQueue> queues = Run.queues(producer, topic);
             for (int i = 0; i < 300; i++) {
                 MessageQueue queue = queues.get(i % queues.size());
                 if (i % 10 == 9) {
@@ -73,19 +76,12 @@ public final class Fill {
                 consumer.updateConsumeOffset(queue, offset);
                 consumer.getDefaultMQPullConsumerImpl().getOffsetStore().persist(queue);
                 // The commit is one-way.
-                long deadline = System.currentTimeMillis() + 20_000;
-                while (consumer.fetchConsumeOffset(queue, true) != offset) {
-                    if (System.currentTimeMillis() > deadline) {
-                        throw new IllegalStateException("the offset of " + queue + " was not committed");
-                    }
-                    Thread.sleep(20);
-                }
+                Run.await("the offset of " + queue, () -> consumer.fetchConsumeOffset(queue, true) == offset);
             }
             consumer.shutdown();
         }
         producer.shutdown();
         admin.shutdown();
-        System.exit(0);
     }
 
     private static Message message(String topic, int i, Random random, int bytes) {

@@ -37,7 +37,11 @@ public final class Mqadmin {
 
     private static final List<String> IDS = new ArrayList<>();
 
-    public static void main(String[] args) throws Exception {
+    public static void main(String[] args) {
+        Run.main(Mqadmin::commands);
+    }
+
+    private static void commands() throws Exception {
         PrintStream out = System.out;
         BufferedReader commands = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = commands.readLine(); line != null; line = commands.readLine()) {
@@ -59,16 +63,13 @@ public final class Mqadmin {
             out.println(normalized(new String(caught.toByteArray(), StandardCharsets.UTF_8)));
             out.flush();
         }
-        // Threads of the official clients may outlive their shutdown.
-        System.exit(0);
     }
 
     private static void send(String nameServer, String topic, int count) throws Exception {
         DefaultMQProducer producer = new DefaultMQProducer("mqadmin_sender");
         producer.setNamesrvAddr(nameServer);
         producer.start();
-        List<MessageQueue> queues = producer.fetchPublishMessageQueues(topic);
-        queues.sort(null);
+        List<MessageQueue> queues = Run.queues(producer, topic);
         for (int i = 0; i < count; i++) {
             Message message = new Message(topic, "tag" + i % 3, "key" + i + " all", ("body " + i + " 正文").getBytes(StandardCharsets.UTF_8));
             message.putUserProperty("number", String.valueOf(i));
@@ -77,16 +78,10 @@ public final class Mqadmin {
         }
         producer.shutdown();
         // Consume queues and the index are written behind: the last message of a key query says that they are there.
-        long deadline = System.currentTimeMillis() + 20_000;
         DefaultMQProducer query = new DefaultMQProducer("mqadmin_query");
         query.setNamesrvAddr(nameServer);
         query.start();
-        while (!found(query, topic, "key" + (count - 1))) {
-            if (System.currentTimeMillis() > deadline) {
-                throw new IllegalStateException("the last message is not in the index");
-            }
-            Thread.sleep(50);
-        }
+        Run.await("the last message in the index", () -> found(query, topic, "key" + (count - 1)));
         query.shutdown();
     }
 
