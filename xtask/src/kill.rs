@@ -53,9 +53,17 @@ pub(crate) fn campaign(cycles: usize) -> Result<()> {
     let runtime = Runtime::new()?;
     for mode in ["SYNC_FLUSH", "ASYNC_FLUSH"] {
         let begin = Instant::now();
+        let dir = tempfile::tempdir()?;
         let messages = runtime
-            .block_on(run(&binary, mode, cycles))
-            .with_context(|| format!("{mode}, {cycles} kills"))?;
+            .block_on(run(&binary, dir.path(), mode, cycles))
+            .with_context(|| format!("{mode}, {cycles} kills"));
+        let messages = match messages {
+            Ok(messages) => messages,
+            Err(error) => {
+                eprintln!("the store is kept for inspection: {}", dir.keep().display());
+                return Err(error);
+            }
+        };
         eprintln!(
             "{mode}: {cycles} kills, {messages} acknowledged messages all there once, {:.0} s",
             begin.elapsed().as_secs_f64()
@@ -64,15 +72,14 @@ pub(crate) fn campaign(cycles: usize) -> Result<()> {
     Ok(())
 }
 
-async fn run(binary: &Path, mode: &str, cycles: usize) -> Result<usize> {
-    let dir = tempfile::tempdir()?;
-    let nameserver_dir = dir.path().join("nameserver");
+async fn run(binary: &Path, dir: &Path, mode: &str, cycles: usize) -> Result<usize> {
+    let nameserver_dir = dir.join("nameserver");
     fs::create_dir_all(&nameserver_dir)?;
     let nameserver = Role::nameserver(binary, &nameserver_dir)?;
     let lines = format!(
         "flushDiskType={mode}\nmappedFileSizeCommitLog=16777216\ndiskMaxUsedSpaceRatio=99\n"
     );
-    let start = || Role::broker(binary, dir.path(), &nameserver.addr, &lines);
+    let start = || Role::broker(binary, dir, &nameserver.addr, &lines);
     let mut broker = start()?;
 
     let ledger = Arc::new(Ledger::default());

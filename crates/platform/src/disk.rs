@@ -43,7 +43,8 @@ pub struct Entry {
 /// Room on the file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// Size of the file system in bytes.
+    /// Bytes in use and bytes that may still be taken, together; what is kept for others does not count, as with `df`
+    /// (Java 5.3.3: `UtilAll.getDiskPartitionSpaceUsedPercent`).
     pub total_bytes: u64,
     /// Bytes that this process may still take.
     pub free_bytes: u64,

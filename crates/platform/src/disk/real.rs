@@ -118,8 +118,12 @@ impl Disk for RealDisk {
 
     fn space(&self, dir: &Path) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(dir)?;
+        // Blocks that are kept for others are neither used nor ours: counted as used they would make a disk look full
+        // that is not.
+        let used = stat.f_blocks.saturating_sub(stat.f_bfree);
+        let usable = used.saturating_add(stat.f_bavail);
         Ok(Space {
-            total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
+            total_bytes: usable.saturating_mul(stat.f_frsize),
             free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
         })
     }
