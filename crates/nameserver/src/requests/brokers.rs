@@ -14,6 +14,9 @@ use crate::NameServer;
 use crate::kv::ORDER_TOPIC_CONFIG;
 use crate::routes::{Farewell, Identity, Registration};
 
+/// First byte of a zlib stream with the usual window.
+const ZLIB: u8 = 0x78;
+
 /// The first version whose registration is more than the topics.
 const V3_0_11: i32 = 37;
 
@@ -77,6 +80,9 @@ fn body(call: &Call<'_>, compressed: bool) -> Result<RegisterBrokerBody, Refusal
             ..RegisterBrokerBody::default()
         });
     }
+    // Java's broker 5.3.3 with compressedRegister=true compresses, and says in the header that it did not. JSON never begins
+    // with the byte that zlib begins with.
+    let compressed = compressed || call.body.first() == Some(&ZLIB);
     RegisterBrokerBody::decode(call.body, compressed, call.version)
         .map_err(|error| Refusal::error(format!("Failed to decode RegisterBrokerBody: {error}")))
 }

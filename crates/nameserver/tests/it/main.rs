@@ -225,6 +225,11 @@ async fn registrations_are_read_in_every_form() {
         );
         assert_eq!(fixture.ask(request).await.code, 0);
     }
+    // Java 5.3.3 compresses with compressedRegister=true, and says that it did not.
+    let bytes = body(&["Liar", "Both"]).encode(true);
+    let request = Command::request(RequestCode::REGISTER_BROKER, &header("liar", 0, "liar:1"))
+        .with_body(bytes);
+    assert_eq!(fixture.ask(request).await.code, 0);
     // Before 3.0.11 the body is the topics alone.
     let wrapper = TopicConfigSerializeWrapper {
         topic_config_table: body(&["Old", "Both"])
@@ -244,7 +249,7 @@ async fn registrations_are_read_in_every_form() {
         .iter()
         .map(|broker| broker.broker_name.as_str())
         .collect();
-    assert_eq!(names, ["Plain", "Zipped", "old"]);
+    assert_eq!(names, ["Plain", "Zipped", "liar", "old"]);
 }
 
 #[tokio::test]
