@@ -1,7 +1,7 @@
 //! The load generator and the floor program.
 //!
 //! One generator drives every server that speaks the protocol, so that ratios between servers are ratios of the
-//! servers: the same frames, connections and in-flight counts, the same checks. [`floor`] is the least that any broker
+//! servers: the same frames, connections and in-flight counts, the same checks. [`Floor`] is the least that any broker
 //! must do for the same load.
 
 mod connection;
