@@ -125,10 +125,12 @@ class Sending:
         self.producer = producer("send")
 
     def collect(self, got):
-        self.received.setdefault(text(got.keys) or "", []).append((got.body, text(got.tags), text(got.get_property("number")), text(got.get_property("地区"))))
+        # Read first, then published: a body of 4 MiB takes a while.
+        message = (got.body, text(got.tags), text(got.get_property("number")), text(got.get_property("地区")))
+        self.received.setdefault(text(got.keys) or "", []).append(message)
 
     def one(self, key):
-        wait(30, f"message {key}", lambda: key in self.received)
+        wait(30, f"message {key}", lambda: self.received.get(key))
         check(len(self.received[key]) == 1, f"{key} came {len(self.received[key])} times")
         return self.received[key][0]
 

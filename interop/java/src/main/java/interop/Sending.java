@@ -6,6 +6,7 @@ import static interop.Scenarios.check;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
@@ -14,6 +15,7 @@ import java.util.Random;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
@@ -52,7 +54,7 @@ final class Sending {
             collector.subscribe(topic, "*");
             collector.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
                 for (MessageExt message : messages) {
-                    received.computeIfAbsent(message.getKeys(), key -> new java.util.concurrent.CopyOnWriteArrayList<>()).add(message);
+                    received.computeIfAbsent(message.getKeys(), key -> new CopyOnWriteArrayList<>()).add(message);
                 }
                 return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
             });
@@ -253,7 +255,7 @@ final class Sending {
     }
 
     private MessageExt one(String key) throws Exception {
-        await(30, "message " + key, () -> received.containsKey(key));
+        await(30, "message " + key, () -> !received.getOrDefault(key, Collections.emptyList()).isEmpty());
         List<MessageExt> got = received.get(key);
         check(got.size() == 1, key + " came " + got.size() + " times");
         return got.get(0);
