@@ -17,9 +17,9 @@ use crate::peer::JavaPeer;
 const CONNECTIONS: usize = 4;
 const WINDOW: usize = 64;
 const BODY_BYTES: usize = 1024;
-const MEASURED: Duration = Duration::from_secs(8);
+const MEASURED: Duration = Duration::from_secs(6);
 /// A virtual machine compiles what runs often; before that it measures its interpreter.
-const JAVA_WARMUP: Duration = Duration::from_secs(20);
+const JAVA_WARMUP: Duration = Duration::from_secs(12);
 const WARMUP: Duration = Duration::from_secs(2);
 /// Runs of each server and codec, in the order A B B A; the median counts.
 const ROUNDS: usize = 2;

@@ -206,12 +206,13 @@ impl Found {
     async fn read(&mut self, nameserver: &str) -> Result<()> {
         let reader = PullConsumer::new(GROUP, nameserver)?;
         for (queue, end) in queues_of_restarted(&reader).await? {
-            if let Some(committed) = reader.committed_offset(&queue).await? {
-                ensure!(
-                    committed <= end,
-                    "{queue}: the group's offset {committed} is ahead of the queue's end {end}"
-                );
-            }
+            // Asked in this order, since the load and the group go on: what is committed was in the queue before.
+            let committed = reader.committed_offset(&queue).await?.unwrap_or(0);
+            let now = reader.max_offset(&queue).await?;
+            ensure!(
+                committed <= now,
+                "{queue}: the group's offset {committed} is ahead of the queue's end {now}"
+            );
             let mut offset = self.read_to.get(&queue).copied().unwrap_or(0);
             ensure!(
                 offset <= end,
