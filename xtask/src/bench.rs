@@ -21,8 +21,8 @@ const MEASURED: Duration = Duration::from_secs(6);
 /// A virtual machine compiles what runs often; before that it measures its interpreter.
 const JAVA_WARMUP: Duration = Duration::from_secs(12);
 const WARMUP: Duration = Duration::from_secs(2);
-/// Runs of each server and codec, in the order A B B A; the median counts.
-const ROUNDS: usize = 2;
+/// Runs of each server and codec, in alternating order; the median counts.
+const ROUNDS: usize = 1;
 
 /// A server under load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,7 +228,7 @@ fn page(lines: &[Line]) -> Result<String> {
     let mut page = String::from(
         "# Benchmarks\n\n<!-- Written by `cargo xtask bench`. -->\n\n\
          One load generator (`apogee bench send`) drives every server with the same frames: 1 KiB bodies, four connections with 64 requests in flight each, eight\n\
-         queues. Servers run one after the other in the order A B B A with a fresh store each; the figures are medians. Every acknowledged message is counted in the\n\
+         queues. Servers run one after the other, each with a fresh store. Every acknowledged message is counted in the\n\
          broker's queues afterwards. The floor is the least that any broker must do for the load: cut frames, checksum, build the record, one write for a read's\n\
          records, answer. Absolute figures do not travel between machines; the ratios do.\n\n",
     );

@@ -97,6 +97,9 @@ pub(crate) fn run_only(client: Client) -> Result<Verdict> {
 
 fn run_all(clients: &[Client]) -> Result<Verdict> {
     let binary = live::binary()?;
+    // Broadcasting consumers keep their offsets below the home directory: those of an earlier run would make them pass over
+    // what this run sends to topics of the same name.
+    std::fs::remove_dir_all(toolchain::directory("home")?)?;
     let mut missing = Vec::new();
     let mut commands = Vec::new();
     for client in clients {
@@ -175,7 +178,6 @@ fn one(client: Client, command: &mut Command, nameserver: &str, data: &Path) -> 
     let name = client.name;
     let home = toolchain::directory("home")?.join(name);
     std::fs::create_dir_all(&home)?;
-    // Broadcasting consumers keep their offsets below the home directory, and logs go there.
     let command = command
         .env("HOME", &home)
         .args([nameserver, &prefix(client), COUNT]);
