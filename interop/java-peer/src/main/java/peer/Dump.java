@@ -47,6 +47,14 @@ public final class Dump {
 
     private static void topic(DefaultMQAdminExt admin, String nameServer, InetSocketAddress broker, String prefix, int t) throws Exception {
         String topic = Fill.topic(prefix, t);
+        // A broker that has just started may reach its name server a little later.
+        Run.await("the route of " + topic, () -> {
+            try {
+                return !admin.examineTopicRouteInfo(topic).getQueueDatas().isEmpty();
+            } catch (MQClientException unknown) {
+                return false;
+            }
+        });
         for (QueueData queue : admin.examineTopicRouteInfo(topic).getQueueDatas()) {
             System.out.println("topic " + topic + " broker " + queue.getBrokerName() + " read " + queue.getReadQueueNums() + " write " + queue.getWriteQueueNums()
                 + " perm " + queue.getPerm());

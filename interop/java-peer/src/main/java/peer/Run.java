@@ -8,7 +8,8 @@ import org.apache.rocketmq.common.message.MessageQueue;
 
 /** What the programs share: their end, and waiting for what the Java server does behind its answer. */
 final class Run {
-    private static final long LIMIT_MS = 30_000;
+    /** Brokers register every 30 s. */
+    private static final long LIMIT_MS = 45_000;
 
     interface Body {
         void run() throws Exception;
