@@ -1,6 +1,7 @@
 //! The consumer that the caller polls: queues are shared within the group, or assigned by the caller.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -53,13 +54,16 @@ struct Core {
     instance: Arc<Instance>,
     offsets: Offsets,
     fetches: Mutex<HashMap<MessageQueue, Fetch>>,
+    /// The generation of the next fetch.
+    generations: AtomicU64,
     deliver: mpsc::Sender<Batch>,
     /// Where consumption stands after the last poll, not yet counted as consumed.
     polled: Mutex<HashMap<MessageQueue, i64>>,
     stopping: watch::Sender<bool>,
 }
 
-/// The fetching of one queue. A seek starts another with the next generation, and what the old one fetched is dropped.
+/// The fetching of one queue. A seek, or taking a queue again, starts another of a new generation, and what the old one
+/// fetched is dropped.
 struct Fetch {
     generation: u64,
     task: JoinHandle<()>,
@@ -191,7 +195,7 @@ impl LitePullConsumer {
             .expect("no holder panics")
             .remove(queue);
         self.core.offsets.reach(queue, offset);
-        *fetch = self.core.fetch(queue, offset, fetch.generation + 1);
+        *fetch = self.core.fetch(queue, offset);
         Ok(())
     }
 
@@ -238,6 +242,7 @@ impl Core {
         Ok(Self {
             offsets: Offsets::open(&settings.group, Home::Brokers(Arc::clone(&instance)))?,
             fetches: Mutex::default(),
+            generations: AtomicU64::new(0),
             polled: Mutex::default(),
             stopping: watch::Sender::new(false),
             settings,
@@ -325,9 +330,9 @@ impl Core {
             }
             match self.start_offset(queue).await {
                 Ok(start) => {
-                    let fetch = self.fetch(queue, start, 0);
+                    // Under the lock: a batch that comes before its fetch is known would be dropped as stale.
                     let mut fetches = self.fetches.lock().expect("no holder panics");
-                    fetches.insert(queue.clone(), fetch);
+                    fetches.insert(queue.clone(), self.fetch(queue, start));
                 }
                 Err(error) => tracing::warn!(%queue, %error, "queue not begun, tried again later"),
             }
@@ -341,7 +346,9 @@ impl Core {
         }
     }
 
-    fn fetch(self: &Arc<Self>, queue: &MessageQueue, start: i64, generation: u64) -> Fetch {
+    /// Begins to fetch. The caller holds `fetches` until it has put the result there.
+    fn fetch(self: &Arc<Self>, queue: &MessageQueue, start: i64) -> Fetch {
+        let generation = self.generations.fetch_add(1, Ordering::Relaxed);
         let task = tokio::spawn(Arc::clone(self).fetch_loop(queue.clone(), start, generation));
         Fetch { generation, task }
     }
