@@ -17,12 +17,12 @@ use crate::peer::JavaPeer;
 const CONNECTIONS: usize = 4;
 const WINDOW: usize = 64;
 const BODY_BYTES: usize = 1024;
-const MEASURED: Duration = Duration::from_secs(6);
+const MEASURED: Duration = Duration::from_secs(8);
 /// A virtual machine compiles what runs often; before that it measures its interpreter.
-const JAVA_WARMUP: Duration = Duration::from_secs(12);
+const JAVA_WARMUP: Duration = Duration::from_secs(25);
 const WARMUP: Duration = Duration::from_secs(2);
 /// Runs of each server and codec, in alternating order; the median counts.
-const ROUNDS: usize = 1;
+const ROUNDS: usize = 2;
 
 /// A server under load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ pub(crate) mod child;
 mod clients;
 mod directories;
 mod mqadmin;
+mod rust;
 pub(crate) mod toolchain;
 
 use std::time::Instant;
@@ -20,6 +21,7 @@ type Part = fn() -> Result<Verdict>;
 /// Names as given on the command line, in the order of a whole run.
 const PARTS: &[(&str, Part)] = &[
     ("clients", clients::run),
+    ("rust", rust::run),
     ("mqadmin", mqadmin::run),
     ("directories", directories::run),
 ];

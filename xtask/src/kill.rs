@@ -253,6 +253,11 @@ impl Found {
             !acknowledged.is_empty(),
             "nothing was acknowledged, so nothing was tested"
         );
+        // What was never acknowledged may be there, when its answer was lost; what was never sent may not.
+        let sent = ledger.next.load(Ordering::Relaxed);
+        if let Some((number, place)) = self.places.iter().find(|(number, _)| **number >= sent) {
+            bail!("message {number} was never sent and lies at {place:?}");
+        }
         for (number, place) in acknowledged.iter() {
             match self.places.get(number) {
                 Some(found) if found == place => {}

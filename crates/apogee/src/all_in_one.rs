@@ -28,7 +28,7 @@ pub(crate) async fn run(args: AllInOne) -> anyhow::Result<()> {
 
     let client = client();
     let nameserver = nameserver_role::start(
-        nameserver_config(&args, &data_dir, listen_ip),
+        nameserver_config(&args, &data_dir, listen_ip, &keys),
         client.clone(),
         "--nameserver-port",
     )?;
@@ -53,13 +53,23 @@ pub(crate) async fn run(args: AllInOne) -> anyhow::Result<()> {
     stopped.context("the broker did not stop cleanly; the next start recovers")
 }
 
-fn nameserver_config(args: &AllInOne, data_dir: &Path, listen_ip: IpAddr) -> Config {
+/// The one file of a process with all roles is the broker's; what it says of TLS holds for both.
+fn nameserver_config(
+    args: &AllInOne,
+    data_dir: &Path,
+    listen_ip: IpAddr,
+    broker: &BrokerKeys,
+) -> Config {
     let path = |name: &str| data_dir.join("nameserver").join(name).display().to_string();
     Config {
         listen_port: args.nameserver_port,
         bind_address: listen_ip.to_string(),
         kv_config_path: path("kvConfig.json"),
         config_store_path: path("namesrv.properties"),
+        tls_server_mode: broker.tls_server_mode.clone(),
+        tls_server_cert_path: broker.tls_server_cert_path.clone(),
+        tls_server_key_path: broker.tls_server_key_path.clone(),
+        tls_test_mode_enable: broker.tls_test_mode_enable,
         ..Config::default()
     }
 }
@@ -71,6 +81,7 @@ fn broker_keys(args: &AllInOne, data_dir: &Path, listen_ip: IpAddr) -> anyhow::R
         store_path_root_dir: data_dir.join("store").display().to_string(),
         ..BrokerKeys::default()
     };
+    config_file::read_tls(&mut keys)?;
     if let Some(path) = &args.config_file {
         config_file::read(path, &mut keys)?;
     }

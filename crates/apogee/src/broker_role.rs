@@ -44,6 +44,7 @@ const IMPORTANT: &[&str] = &[
 /// Runs until a signal comes.
 pub(crate) async fn run(args: args::Broker) -> anyhow::Result<()> {
     let mut keys = BrokerKeys::default();
+    config_file::read_tls(&mut keys)?;
     if let Some(path) = &args.config_file {
         config_file::read(path, &mut keys)?;
     }

@@ -6,6 +6,19 @@ use std::path::Path;
 use anyhow::Context;
 use configuration::KeySet;
 
+/// Where RocketMQ's servers look for the TLS settings of a machine. The role's own file goes before it.
+const TLS_FILE: &str = "/etc/rocketmq/tls.properties";
+
+/// Sets a role's TLS keys from the machine's file, when there is one.
+pub(crate) fn read_tls(keys: &mut dyn KeySet) -> anyhow::Result<()> {
+    let path = Path::new(TLS_FILE);
+    if path.exists() {
+        read(path, keys)
+    } else {
+        Ok(())
+    }
+}
+
 /// Sets a role's keys from a file, and says which of them have no effect.
 pub(crate) fn read(path: &Path, keys: &mut dyn KeySet) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(path)

@@ -17,6 +17,7 @@ use crate::{advertised, config_file};
 /// Runs until a signal comes.
 pub(crate) async fn run(args: args::Nameserver) -> anyhow::Result<()> {
     let mut config = Config::default();
+    config_file::read_tls(&mut config)?;
     if let Some(path) = &args.config_file {
         config_file::read(path, &mut config)?;
         config.config_store_path = absolute(path)?;

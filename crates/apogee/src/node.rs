@@ -3,10 +3,15 @@
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use protocol::command::Command;
 use remoting::{Client, ClientConfig, InboundHandler};
 use tokio::signal::unix::{SignalKind, signal};
+
+/// Signals this soon after the first are the same wish: a supervisor signals a process and its group, a terminal's Ctrl-C
+/// reaches a program and the shell that passes it on.
+const SAME_WISH: Duration = Duration::from_secs(1);
 
 /// Runs a role to its end, on as many threads as there are cores.
 pub(crate) fn run(role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
@@ -31,12 +36,16 @@ impl Signals {
         })
     }
 
-    /// Returns at SIGTERM or SIGINT. A second one, while the roles stop, ends the process at once.
+    /// Returns at SIGTERM or SIGINT. Another one, while the roles stop, ends the process at once.
     pub(crate) async fn wait(mut self) {
         self.next().await;
         tracing::info!("stopping; once more to stop at once");
         tokio::spawn(async move {
+            let asked_at = Instant::now();
             self.next().await;
+            while asked_at.elapsed() < SAME_WISH {
+                self.next().await;
+            }
             tracing::warn!("stopped at once: the next start recovers");
             std::process::exit(130);
         });

@@ -59,6 +59,14 @@ configuration::keys! {
         server_channel_max_idle_time_seconds: u64 = 120, "serverChannelMaxIdleTimeSeconds", unit "s", within 1..=86400;
         /// A client that is silent for this long is forgotten.
         channel_expired_timeout: u64 = 120000, "channelExpiredTimeout", unit "ms";
+        /// Which connections are taken: disabled (plaintext), permissive (plaintext and TLS on the same port), enforcing (TLS).
+        tls_server_mode: String = String::from("permissive"), "tls.server.mode";
+        /// File of the certificate chain (PEM).
+        tls_server_cert_path: String = String::new(), "tls.server.certPath";
+        /// File of the private key (PEM, not encrypted).
+        tls_server_key_path: String = String::new(), "tls.server.keyPath";
+        /// Whether a certificate is made at the start when none is given. Clients cannot check it.
+        tls_test_mode_enable: bool = true, "tls.test.mode.enable";
 
         /// Directory of everything that is kept.
         store_path_root_dir: String = String::from("~/store"), "storePathRootDir";

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use protocol::code::{RequestCode, ResponseCode};
+use protocol::command::Command;
 use protocol::reply::ReplyHead;
 use remoting::{Connection, Gate, HeldFailure, Replies, Request, Service};
 use storage::WriteState;
@@ -154,12 +155,21 @@ impl Service for BrokerService {
         }
     }
 
-    fn refuse_held(&self, failure: HeldFailure, head: ReplyHead, replies: &mut Replies) {
+    fn refuse_held(
+        &self,
+        failure: HeldFailure,
+        head: ReplyHead,
+        answer: &Command,
+        replies: &mut Replies,
+    ) {
         match failure {
-            HeldFailure::TimedOut => replies.refuse(
+            // With the ids and the offset: clients take this for a kind of success, and fail without them.
+            HeldFailure::TimedOut => replies.reply(
                 head,
                 ResponseCode::FLUSH_DISK_TIMEOUT,
-                "the message is stored, but the disk did not confirm it in time; it is slow or overloaded",
+                Some("the message is stored, but the disk did not confirm it in time; it is slow or overloaded"),
+                &answer.fields,
+                &[],
             ),
             HeldFailure::GateFailed => {
                 let reason = match self.broker.get().map(|broker| broker.store.write_state()) {

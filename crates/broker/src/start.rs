@@ -8,6 +8,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use protocol::message_id::UniqueIds;
+use remoting::tls::{ServerTls, TlsError, TlsKeys};
 use remoting::{Gate, Server, ServerConfig, Service};
 use storage::{FlushMode, FlushState, Store};
 use tokio::sync::{Semaphore, watch};
@@ -21,6 +22,7 @@ use crate::{
     clients, groups, locks, longpoll, offsets, persist, registration, system_topics, topics,
 };
 
+const MASTER_ID: i64 = 0;
 /// The VIP port lies this far below the port for clients.
 const VIP_PORT_BELOW: u16 = 2;
 
@@ -36,6 +38,9 @@ pub enum StartError {
     /// A file of `config/` could not be read.
     #[error(transparent)]
     Load(#[from] persist::LoadError),
+    /// TLS cannot be set up as configured.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The port is taken, or may not be used.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -70,6 +75,7 @@ impl Broker {
     /// On return the broker accepts; whether the name servers have heard of it by then is another matter.
     pub async fn start(keys: BrokerKeys, context: Context) -> Result<Running, StartError> {
         let store_config = store_config(&keys)?;
+        let server_config = server_config(&keys)?;
         let config_dir = store_config.root.join("config");
         let (disk, clock) = (context.disk.clone(), context.clock.clone());
         let loaded = {
@@ -88,7 +94,6 @@ impl Broker {
 
         let (gate, gate_receiver) = watch::channel(gate_of(*store.flush_state().borrow()));
         let service = Arc::new(BrokerService::new(gate_receiver));
-        let server_config = server_config(&keys);
         let server = listen(&keys, server_config.clone(), service.clone())?;
         let identity = identity(&keys, server.local_addr().port())?;
         system_topics::create(&topics, &keys, &identity);
@@ -255,12 +260,19 @@ fn vip(
     }
 }
 
-fn server_config(keys: &BrokerKeys) -> ServerConfig {
-    ServerConfig {
+fn server_config(keys: &BrokerKeys) -> Result<ServerConfig, StartError> {
+    let tls = TlsKeys {
+        mode: &keys.tls_server_mode,
+        cert_path: &keys.tls_server_cert_path,
+        key_path: &keys.tls_server_key_path,
+        self_signed: keys.tls_test_mode_enable,
+    };
+    Ok(ServerConfig {
+        tls: ServerTls::configured(tls)?,
         idle_close: Duration::from_secs(keys.server_channel_max_idle_time_seconds),
         hold_timeout: Duration::from_millis(keys.sync_flush_timeout),
         ..ServerConfig::default()
-    }
+    })
 }
 
 fn identity(keys: &BrokerKeys, port: u16) -> Result<Identity, StartError> {
@@ -292,11 +304,21 @@ fn identity(keys: &BrokerKeys, port: u16) -> Result<Identity, StartError> {
     Ok(Identity {
         cluster: Arc::from(&*keys.broker_cluster_name),
         name: Arc::from(&*keys.broker_name),
-        id: keys.broker_id,
+        id: master_id(keys.broker_id),
         advertised: Arc::from(format!("{host}:{port}")),
         address,
         replica_address: Arc::from(format!("{replica_host}:{}", keys.ha_listen_port)),
     })
+}
+
+/// A master has id 0, whatever its file says. Java 5.3: `BrokerStartup.buildBrokerController`.
+fn master_id(configured: i64) -> i64 {
+    if configured != MASTER_ID {
+        tracing::warn!(
+            "brokerId={configured} is a replica's; this broker is a master and registers as {MASTER_ID}"
+        );
+    }
+    MASTER_ID
 }
 
 /// The address under which other machines most likely reach this one.
@@ -343,6 +365,11 @@ fn store_config(keys: &BrokerKeys) -> Result<storage::Config, StartError> {
         })
         .collect::<Result<Vec<_>, _>>()?;
     let commit_log = &keys.store_path_commit_log;
+    if commit_log.contains(',') {
+        return Err(StartError::Configuration(format!(
+            "storePathCommitLog={commit_log} names several directories; the log is kept in one. Move its files into one directory"
+        )));
+    }
     Ok(storage::Config {
         root: path(&keys.store_path_root_dir),
         commit_log_dir: (!commit_log.is_empty()).then(|| path(commit_log)),

@@ -2,6 +2,7 @@
 
 use crate::keys::KeySet;
 use crate::known::reason_ignored;
+use crate::promises::broken_by_ignoring;
 use crate::properties::{ParseError, parse};
 use crate::suggest::nearest;
 
@@ -41,6 +42,20 @@ pub enum Error {
         value: String,
         /// What would be accepted.
         accepted: String,
+    },
+    /// The key asks for something that is not there, and that its operator relies on.
+    #[error("{file}, line {line}: {key}={value} cannot be kept: {reason}")]
+    Promise {
+        /// The file.
+        file: String,
+        /// From 1.
+        line: usize,
+        /// The key.
+        key: String,
+        /// The value as written.
+        value: String,
+        /// What would not happen.
+        reason: &'static str,
     },
 }
 
@@ -94,6 +109,15 @@ pub fn apply(file: &str, text: &str, keys: &mut dyn KeySet) -> Result<Report, Er
                 });
             }
             None => match reason_ignored(&entry.key) {
+                Some(_) if let Some(reason) = broken_by_ignoring(&entry.key, &entry.value) => {
+                    return Err(Error::Promise {
+                        file: file.to_owned(),
+                        line: entry.line,
+                        key: entry.key,
+                        value: entry.value,
+                        reason,
+                    });
+                }
                 Some(reason) => report.ignored.push(Ignored {
                     key: entry.key,
                     line: entry.line,
@@ -158,6 +182,19 @@ mod tests {
             error("qqqqqqqqqqqqqq=1"),
             "broker.conf, line 1: there is no key qqqqqqqqqqqqqq"
         );
+    }
+
+    #[test]
+    fn what_an_operator_relies_on_is_not_ignored() {
+        assert_eq!(
+            error("authenticationEnabled=true"),
+            "broker.conf, line 1: authenticationEnabled=true cannot be kept: there is no access control yet, and everybody \
+             would be let in"
+        );
+        assert!(error("brokerRole=SLAVE").contains("cannot follow a master"));
+        let harmless = "brokerRole=ASYNC_MASTER\naclEnable=false\ninSyncReplicas=1";
+        let report = apply("broker.conf", harmless, &mut Sample::default()).unwrap();
+        assert_eq!(report.ignored.len(), 3);
     }
 
     #[test]

@@ -234,6 +234,15 @@ const GROUPS: &[Group] = &[
             "userCacheExpiredSecond", "userCacheMaxNum", "userCacheRefreshSecond",
         ],
     },
+    // TLS: Java reads these from system properties and from tls.properties.
+    Group {
+        reason: "servers show a certificate and do not ask for one; clients have their own settings",
+        keys: &[
+            "tls.client.authServer", "tls.client.certPath", "tls.client.keyPassword", "tls.client.keyPath", "tls.client.trustCertPath",
+            "tls.config.file", "tls.enable", "tls.server.authClient", "tls.server.keyPassword", "tls.server.need.client.auth",
+            "tls.server.trustCertPath",
+        ],
+    },
     // Proxy.
     Group {
         reason: "the gRPC proxy is planned and not there yet",

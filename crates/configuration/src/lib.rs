@@ -7,6 +7,7 @@ mod apply;
 mod document;
 mod keys;
 mod known;
+mod promises;
 mod properties;
 mod suggest;
 mod value;

@@ -32,6 +32,14 @@ configuration::keys! {
         /// Whether topics that a broker no longer registers are forgotten. Only for brokers that register single topics by
         /// `enableSingleTopicRegister`; others would lose topics.
         delete_topic_with_broker_registration: bool = false, "deleteTopicWithBrokerRegistration";
+        /// Which connections are taken: disabled (plaintext), permissive (plaintext and TLS on the same port), enforcing (TLS).
+        tls_server_mode: String = "permissive".to_owned(), "tls.server.mode";
+        /// File of the certificate chain (PEM).
+        tls_server_cert_path: String = String::new(), "tls.server.certPath";
+        /// File of the private key (PEM, not encrypted).
+        tls_server_key_path: String = String::new(), "tls.server.keyPath";
+        /// Whether a certificate is made at the start when none is given. Clients cannot check it.
+        tls_test_mode_enable: bool = true, "tls.test.mode.enable";
         /// Keys that cannot be changed at run time, separated by semicolons.
         config_black_list: String = "configBlackList;configStorePath;kvConfigPath".to_owned(), "configBlackList";
     }

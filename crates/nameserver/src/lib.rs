@@ -256,7 +256,7 @@ impl Service for NameServer {
         }
     }
 
-    fn refuse_held(&self, _: HeldFailure, head: ReplyHead, replies: &mut Replies) {
+    fn refuse_held(&self, _: HeldFailure, head: ReplyHead, _: &Command, replies: &mut Replies) {
         // A name server holds no replies.
         replies.refuse(
             head,

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use remoting::tls::{ServerTls, TlsError, TlsKeys};
 use remoting::{Server, ServerConfig};
 use thiserror::Error;
 use tokio::task::JoinHandle;
@@ -24,6 +25,9 @@ pub enum StartError {
     /// The file of the key–value configuration cannot be read. Repair it, or move it away to start without it.
     #[error("the key-value configuration cannot be read: {0}")]
     KvConfig(io::Error),
+    /// TLS cannot be set up as configured.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// `bindAddress` is no IP address.
     #[error("bindAddress={0} is not an IP address")]
     BindAddress(String),
@@ -44,8 +48,14 @@ pub enum StartError {
 pub fn start(
     config: Config,
     context: Context,
-    sockets: ServerConfig,
+    mut sockets: ServerConfig,
 ) -> Result<Running, StartError> {
+    sockets.tls = ServerTls::configured(TlsKeys {
+        mode: &config.tls_server_mode,
+        cert_path: &config.tls_server_cert_path,
+        key_path: &config.tls_server_key_path,
+        self_signed: config.tls_test_mode_enable,
+    })?;
     let ip: IpAddr = config
         .bind_address
         .parse()

@@ -470,7 +470,7 @@ impl Service for Inbound {
         }
     }
 
-    fn refuse_held(&self, _failure: HeldFailure, head: ReplyHead, replies: &mut Replies) {
+    fn refuse_held(&self, _: HeldFailure, head: ReplyHead, _: &Command, replies: &mut Replies) {
         replies.refuse(
             head,
             ResponseCode::SYSTEM_ERROR,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use protocol::code::ResponseCode;
 use protocol::command::Command;
+use protocol::frame;
 use protocol::header::{FieldMap, WriteFields};
 use protocol::reply::{self, ReplyHead};
 use tokio::time::Instant;
@@ -240,11 +241,15 @@ impl Replies {
                 return;
             };
             self.held_bytes -= refused.bytes;
-            match &mut self.sink {
-                Sink::Wire { held, .. } => held.advance(refused.bytes),
-                Sink::Decoded { held, .. } => drop(held.pop_front()),
-            }
-            service.refuse_held(failure, refused.head, self);
+            let answer = match &mut self.sink {
+                Sink::Wire { held, .. } => {
+                    let answer = decoded(&held.first_slice()[..refused.bytes]);
+                    held.advance(refused.bytes);
+                    answer
+                }
+                Sink::Decoded { held, .. } => held.pop_front().expect("it is held in both"),
+            };
+            service.refuse_held(failure, refused.head, &answer, self);
         }
     }
 
@@ -282,6 +287,14 @@ impl Replies {
             self.held = VecDeque::new();
         }
     }
+}
+
+/// The answer of a frame that was encoded here.
+fn decoded(frame: &[u8]) -> Command {
+    let (frame, _) = frame::split(frame, frame.len())
+        .expect("own frames are well formed")
+        .expect("the frame is whole");
+    Command::decode(&frame).expect("own headers are well formed")
 }
 
 /// An answer whose large parts are written from where they lie.

@@ -84,8 +84,14 @@ pub trait Service: Send + Sync + 'static {
     /// [`Connection::reply`]. Calls of one socket connection never overlap; calls of an in-process connection may.
     fn serve(&self, connection: &Arc<Connection>, requests: &[Request<'_>], replies: &mut Replies);
 
-    /// A reply that was held will not be released. Writes the refusal to `head` instead.
-    fn refuse_held(&self, failure: HeldFailure, head: ReplyHead, replies: &mut Replies);
+    /// A reply that was held will not be released. Writes to `head` what the peer is told instead of `answer`.
+    fn refuse_held(
+        &self,
+        failure: HeldFailure,
+        head: ReplyHead,
+        answer: &Command,
+        replies: &mut Replies,
+    );
 
     /// The watermark for [`Replies::reply_when`]; asked once a connection. None for a role that holds nothing.
     fn gate(&self) -> Option<watch::Receiver<Gate>>;

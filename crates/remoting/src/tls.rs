@@ -53,6 +53,9 @@ pub enum TlsError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Half of what a certificate needs is given, or nothing while TLS is demanded.
+    #[error("{0}")]
+    Incomplete(&'static str),
     /// The certificate and the key do not fit, or are of a kind that is not supported.
     #[error("the certificate and key cannot be used: {0}")]
     Unusable(#[from] rustls::Error),
@@ -68,7 +71,48 @@ pub struct ServerTls {
     pub(crate) config: Arc<ServerConfig>,
 }
 
+/// What a configuration says about TLS, under RocketMQ's keys.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsKeys<'a> {
+    /// `tls.server.mode`: disabled, permissive, enforcing.
+    pub mode: &'a str,
+    /// `tls.server.certPath`, empty when not given.
+    pub cert_path: &'a str,
+    /// `tls.server.keyPath`, empty when not given.
+    pub key_path: &'a str,
+    /// `tls.test.mode.enable`: without a certificate, one is made on the spot.
+    pub self_signed: bool,
+}
+
 impl ServerTls {
+    /// As a configuration says; none means plaintext only. A certificate that is given is used, whatever
+    /// `tls.test.mode.enable` says: in Java 5.3 that key, which is on by default, hides it.
+    ///
+    /// # Errors
+    /// See [`TlsError`].
+    pub fn configured(keys: TlsKeys<'_>) -> Result<Option<Self>, TlsError> {
+        let mode: TlsMode = keys.mode.parse()?;
+        if mode == TlsMode::Disabled {
+            return Ok(None);
+        }
+        match (keys.cert_path, keys.key_path) {
+            ("", "") if keys.self_signed => Self::self_signed(mode).map(Some),
+            ("", "") if mode == TlsMode::Permissive => Ok(None),
+            ("", "") => Err(TlsError::Incomplete(
+                "tls.server.mode=enforcing needs tls.server.certPath and tls.server.keyPath, since tls.test.mode.enable is false",
+            )),
+            ("", _) => Err(TlsError::Incomplete(
+                "tls.server.keyPath is given without tls.server.certPath",
+            )),
+            (_, "") => Err(TlsError::Incomplete(
+                "tls.server.certPath is given without tls.server.keyPath",
+            )),
+            (certificates, key) => {
+                Self::from_pem_files(mode, Path::new(certificates), Path::new(key)).map(Some)
+            }
+        }
+    }
+
     /// With a certificate made on the spot, which stands in until the operator gives one; as RocketMQ's
     /// `tls.test.mode.enable`.
     pub fn self_signed(mode: TlsMode) -> Result<Self, TlsError> {

@@ -40,11 +40,16 @@ pub(crate) struct Client {
 const CLIENTS: &[Client] = &[
     Client {
         name: "java-4.9.8",
-        prepare: || java("4.9.8"),
+        prepare: || java("4.9.8", &[]),
     },
     Client {
         name: "java-5.3.3",
-        prepare: || java("5.3.3"),
+        prepare: || java("5.3.3", &[]),
+    },
+    // On the port that the others speak plaintext to.
+    Client {
+        name: "java-tls",
+        prepare: || java("5.3.3", &["-Dtls.enable=true"]),
     },
     Client {
         name: "go",
@@ -68,7 +73,7 @@ const CLIENTS: &[Client] = &[
     },
 ];
 
-fn java(version: &str) -> Result<Command> {
+fn java(version: &str, options: &[&str]) -> Result<Command> {
     let class_path = toolchain::maven("java", version, "interop.jar")?;
     let home = toolchain::directory("home")?;
     let mut command = Command::new("java");
@@ -76,6 +81,7 @@ fn java(version: &str) -> Result<Command> {
         .args(["-Xmx256m", "-XX:+UseSerialGC"])
         .arg(format!("-Duser.home={}", home.display()))
         .arg(format!("-Drocketmq.client.logRoot={}", home.display()))
+        .args(options)
         .args(["-cp", &class_path, "interop.Main"]);
     Ok(command)
 }
@@ -150,22 +156,26 @@ fn run_all(clients: &[Client]) -> Result<Verdict> {
 /// With the command that a user would take.
 fn create_topics(binary: &Path, nameserver: &str, prefix: &str) -> Result<()> {
     for (topic, queues) in TOPICS {
-        let (topic, queues) = (format!("{prefix}_{topic}"), queues.to_string());
-        let mut command = Command::new(binary);
-        command
-            .args([
-                "admin",
-                "updateTopic",
-                "-n",
-                nameserver,
-                "-c",
-                "DefaultCluster",
-            ])
-            .args(["-t", &topic, "-r", &queues, "-w", &queues])
-            .stdout(Stdio::null());
-        crate::cargo::run(&mut command)?;
+        create_topic(binary, nameserver, &format!("{prefix}_{topic}"), *queues)?;
     }
     Ok(())
+}
+
+/// Works for the Java server too.
+pub(super) fn create_topic(
+    binary: &Path,
+    nameserver: &str,
+    topic: &str,
+    queues: u32,
+) -> Result<()> {
+    let queues = queues.to_string();
+    let mut command = Command::new(binary);
+    command
+        .args(["admin", "updateTopic", "-n", nameserver])
+        .args(["-c", "DefaultCluster", "-t", topic])
+        .args(["-r", &queues, "-w", &queues])
+        .stdout(Stdio::null());
+    crate::cargo::run(&mut command)
 }
 
 /// Topic names have no dots.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use platform::disk::SimulatedDisk;
 use protocol::code::ResponseCode;
+use protocol::headers::SendMessageResponse;
 
 use crate::harness::*;
 
@@ -35,6 +36,27 @@ async fn after_a_failed_sync_nothing_is_acknowledged_and_reads_go_on() {
     let (answer, header, messages) = broker.pulled("Topic", 0).await;
     assert_eq!(answer.response_code(), ResponseCode::SUCCESS);
     assert_eq!((messages.len(), header.max_offset), (1, 1));
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_is_reported_with_the_place_of_the_message() {
+    let disk = SimulatedDisk::new();
+    let broker = TestBroker::start_on(Arc::new(disk.clone()), |keys| {
+        keys.mapped_file_size_commit_log = 1 << 20;
+        keys.sync_flush_timeout = 50;
+    })
+    .await;
+    broker.sent("Topic", b"first", "").await;
+    disk.set_faults(|faults| faults.sync_hangs = true);
+    let answer = broker.send("Topic", b"second", "").await;
+    disk.set_faults(|faults| faults.sync_hangs = false);
+    assert_eq!(answer.response_code(), ResponseCode::FLUSH_DISK_TIMEOUT);
+    assert!(answer.remark.as_ref().unwrap().contains("is stored"));
+    let place: SendMessageResponse = answer.header().unwrap();
+    assert_eq!((place.queue_id, place.queue_offset), (0, 1));
+    assert!(!place.msg_id.is_empty());
+    broker.sent("Topic", b"third", "").await;
+    assert_eq!(broker.max_offset("Topic").await, 3);
 }
 
 #[tokio::test]

@@ -48,7 +48,11 @@ impl InboundHandler for NoPushes {
 }
 
 pub(crate) fn client() -> Arc<Client> {
-    Arc::new(Client::new(ClientConfig::default(), Arc::new(NoPushes)))
+    client_with(ClientConfig::default())
+}
+
+pub(crate) fn client_with(config: ClientConfig) -> Arc<Client> {
+    Arc::new(Client::new(config, Arc::new(NoPushes)))
 }
 
 impl TestBroker {

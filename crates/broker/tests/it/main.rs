@@ -17,4 +17,5 @@ mod query;
 mod registration;
 mod restart;
 mod send;
+mod tls;
 mod topics;

@@ -29,7 +29,7 @@ impl Service for Listener {
         self.news.notify_one();
     }
 
-    fn refuse_held(&self, _: HeldFailure, _: ReplyHead, _: &mut Replies) {}
+    fn refuse_held(&self, _: HeldFailure, _: ReplyHead, _: &Command, _: &mut Replies) {}
 
     fn gate(&self) -> Option<watch::Receiver<Gate>> {
         None

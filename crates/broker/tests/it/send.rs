@@ -12,6 +12,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::harness::*;
 
 #[tokio::test]
+async fn a_topic_created_by_a_send_is_in_its_file_when_the_send_is_answered() {
+    let broker = TestBroker::start().await;
+    broker.sent("FirstSeen", b"x", "").await;
+    let file = format!("{}/config/topics.json", broker.keys.store_path_root_dir);
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(text.contains("\"FirstSeen\""), "{text}");
+}
+
+#[tokio::test]
 async fn both_versions_in_both_codecs_are_stored_and_answered() {
     let broker = TestBroker::start().await;
     let keyed = props(&[

@@ -541,6 +541,7 @@ impl remoting::Service for Member {
         &self,
         _: remoting::HeldFailure,
         _: protocol::reply::ReplyHead,
+        _: &Command,
         _: &mut remoting::Replies,
     ) {
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::pages::Pages;
 use super::{Disk, Entry, File, Lock, OpenMode, Space};
@@ -24,6 +24,8 @@ const CAPACITY_BYTES: u64 = 1 << 40;
 #[derive(Clone, Debug)]
 pub struct SimulatedDisk {
     state: Arc<Mutex<State>>,
+    /// Told when faults change.
+    healed: Arc<Condvar>,
 }
 
 /// What to break, changed at any time.
@@ -31,6 +33,8 @@ pub struct SimulatedDisk {
 pub struct Faults {
     /// Syncs fail with EIO. What was written since the last good sync is never made durable by a later one.
     pub sync_fails: bool,
+    /// Syncs of files do not return until this is over.
+    pub sync_hangs: bool,
     /// Writes fail with EIO, having written nothing.
     pub write_fails: bool,
     /// Reads fail with EIO.
@@ -85,6 +89,7 @@ enum Change {
 #[derive(Debug)]
 struct SimulatedFile {
     state: Arc<Mutex<State>>,
+    healed: Arc<Condvar>,
     node: u64,
 }
 
@@ -109,14 +114,20 @@ impl Drop for SimulatedLock {
 impl SimulatedDisk {
     /// An empty disk without faults.
     pub fn new() -> Self {
+        Self::of(State::default())
+    }
+
+    fn of(state: State) -> Self {
         Self {
-            state: Arc::default(),
+            state: Arc::new(Mutex::new(state)),
+            healed: Arc::default(),
         }
     }
 
     /// Changes what is broken.
     pub fn set_faults(&self, change: impl FnOnce(&mut Faults)) {
         change(&mut self.lock_state().faults);
+        self.healed.notify_all();
     }
 
     /// Changes made so far: writes, syncs, creations, removals, renames, lengths.
@@ -130,9 +141,7 @@ impl SimulatedDisk {
         let mut state = self.lock_state().clone();
         state.locked.clear();
         state.faults = Faults::default();
-        Self {
-            state: Arc::new(Mutex::new(state)),
-        }
+        Self::of(state)
     }
 
     /// The disk as found after power failure; `seed` decides which unsynced changes made it. This one goes on
@@ -158,9 +167,7 @@ impl SimulatedDisk {
             }
         }
         after.durable_names = after.names.clone();
-        Self {
-            state: Arc::new(Mutex::new(after)),
-        }
+        Self::of(after)
     }
 
     fn lock_state(&self) -> MutexGuard<'_, State> {
@@ -344,8 +351,11 @@ impl Disk for SimulatedDisk {
             }
             (Err(error), _) => return Err(error),
         };
-        let state = Arc::clone(&self.state);
-        Ok(Arc::new(SimulatedFile { state, node }))
+        Ok(Arc::new(SimulatedFile {
+            state: Arc::clone(&self.state),
+            healed: Arc::clone(&self.healed),
+            node,
+        }))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -502,7 +512,10 @@ impl File for SimulatedFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.lock_state();
+        let mut state = self
+            .healed
+            .wait_while(self.lock_state(), |state| state.faults.sync_hangs)
+            .expect("no holder panics");
         state.count_change()?;
         let fails = state.faults.sync_fails;
         let node = state

@@ -73,6 +73,10 @@ async fn an_answer_that_waits_too_long_is_refused() {
         let refused = raw.next().await.unwrap();
         assert_eq!((refused.opaque, refused.response_code()), (opaque, REFUSED));
         assert_eq!(refused.remark.as_deref(), Some("TimedOut"));
+        assert!(
+            !refused.fields.is_empty(),
+            "the service was shown the answer"
+        );
     }
     running.echo.pass(50);
     raw.send(&held(&[50])).await;

@@ -163,8 +163,15 @@ impl Service for Echo {
         }
     }
 
-    fn refuse_held(&self, failure: HeldFailure, head: ReplyHead, replies: &mut Replies) {
-        replies.refuse(head, REFUSED, &format!("{failure:?}"));
+    fn refuse_held(
+        &self,
+        failure: HeldFailure,
+        head: ReplyHead,
+        answer: &Command,
+        replies: &mut Replies,
+    ) {
+        let remark = format!("{failure:?}");
+        replies.reply(head, REFUSED, Some(&remark), &answer.fields, &[]);
     }
 
     fn gate(&self) -> Option<watch::Receiver<Gate>> {

@@ -81,8 +81,23 @@ fn create(
     if created {
         tracing::info!(topic = name, queues = config.write_queue_nums, producer = %connection.peer(), "created a topic on its first message");
         broker.topic_changed(&config);
+        keep(broker, name)?;
     }
     Ok(config)
+}
+
+/// Writes the table of topics before the message is stored: without its topic nobody would be told where it lies.
+/// It is done here, on the connection's task, once in a topic's life; Java 5.3 does so too.
+fn keep(broker: &Broker, topic: &str) -> Result<(), Refusal> {
+    broker.topics.save().map_err(|error| {
+        tracing::error!(topic, %error, "a new topic could not be written to its file");
+        Refusal::new(
+            ResponseCode::SYSTEM_ERROR,
+            format!(
+                "topic[{topic}] is created but could not be written to disk: {error}; send again"
+            ),
+        )
+    })
 }
 
 /// A topic that inherits from the template the client names, if that template allows it.
