@@ -171,9 +171,10 @@ impl Site {
         let seen = Seen::default();
         let first = self.start("shared", &seen).await?;
         let second = self.start("shared", &seen).await?;
-        let half = QUEUES as usize / 2;
         until("an even share", || {
-            queues_of("shared", &first) == half && queues_of("shared", &second) == half
+            [&first, &second]
+                .iter()
+                .all(|member| queues_of("shared", member) == QUEUES as usize / 2)
         })
         .await?;
         let mut want = send_all(&producer, "shared", 0..200).await?;
@@ -304,6 +305,13 @@ impl Site {
             self.start("count", &seen).await?,
             self.start("count", &seen).await?,
         ];
+        // What is under way when a queue changes hands may come to both.
+        until("an even share", || {
+            members
+                .iter()
+                .all(|member| queues_of("count", member) == QUEUES as usize / 2)
+        })
+        .await?;
         let sending: Vec<_> = (0..SENDERS)
             .map(|sender| {
                 let producer = Arc::clone(&producer);
