@@ -7,6 +7,7 @@ One line a scenario: "PASS name", "FAIL name reason" or "SKIP name reason".
 import ctypes
 import os
 import random
+import subprocess
 import sys
 import threading
 import time
@@ -22,7 +23,8 @@ NAME_SERVER, PREFIX, COUNT = sys.argv[1], sys.argv[2], int(sys.argv[3])
 
 printing = threading.Lock()
 failed = False
-# The library calls back into Python after an object is gone if it is collected too early; everything lives as long as the process.
+# Everything lives as long as the process: the library calls back into Python after an object is gone if it is collected too early, and
+# now and then a shutdown ends the process ("terminate called after throwing an instance of 'boost::thread_interrupted'").
 alive = []
 
 
@@ -71,7 +73,7 @@ def group(name):
 def producer(name):
     made = Producer(group("p_" + name), timeout=10_000, max_message_size=4 * LIMIT)
     alive.append(made)
-    dll.SetProducerInstanceName(made._handle, f"i{len(alive)}".encode())
+    dll.SetProducerInstanceName(made._handle, f"i{os.getpid()}-{len(alive)}".encode())
     made.set_namesrv_addr(NAME_SERVER)
     dll.SetProducerLogLevel(made._handle, _CLogLevel.ERROR)
     made.start()
@@ -82,7 +84,7 @@ def consumer(name, of, callback, expression="*", orderly=False, model=MessageMod
     made = PushConsumer(group(name), orderly=orderly, message_model=model)
     alive.append(made)
     made.set_namesrv_addr(NAME_SERVER)
-    made.set_instance_name(f"i{len(alive)}")
+    made.set_instance_name(f"i{os.getpid()}-{len(alive)}")
     made.set_thread_count(2)
     made.subscribe(of, callback, expression)
     made.start()
@@ -144,7 +146,7 @@ class Sending:
 
     def run(self):
         # The C interface cannot set where a new group begins; a group that is there before the first message sees them all.
-        collector = consumer("collector", self.topic, self.collect)
+        consumer("collector", self.topic, self.collect)
         run("send-sync", self.sync)
         run("send-async", self.send_async)
         run("send-oneway", self.one_way)
@@ -158,7 +160,6 @@ class Sending:
         run("body-1k", self.body, "body-1k", 1024)
         run("body-4m-1", self.body, "body-4m-1", LIMIT - 1)
         run("body-over-4m", self.too_large)
-        collector.shutdown()
 
     def skip(self, reason):
         raise Skip(reason)
@@ -197,7 +198,7 @@ class Sending:
 
     def filter_tags(self):
         got = []
-        filtered = consumer("tags", topic("tags"), lambda each: got.append(text(each.keys)), "green || violet")
+        consumer("tags", topic("tags"), lambda each: got.append(text(each.keys)), "green || violet")
         want = []
         for i in range(40):
             tag = ["red", "green", "blue", "violet"][i % 4]
@@ -206,7 +207,6 @@ class Sending:
                 want.append(f"t-{i}")
         wait(30, "all of the subscribed tags", lambda: len(got) >= len(want))
         check(sorted(got) == sorted(want), f"received {got}")
-        filtered.shutdown()
 
     def auto_create(self):
         result = self.producer.send_sync(message(topic("auto"), b"created"))
@@ -245,11 +245,40 @@ class Seen:
         self.disorder = None
 
     def add(self, got):
-        number, queue = int(got.body), got.queue_id
+        self.note(int(got.body), got.queue_id)
+
+    def note(self, number, queue):
         if self.last.get(queue, -1) >= number:
             self.disorder = f"queue {queue}: {number} after {self.last[queue]}"
         self.last[queue] = number
         self.numbers.add(number)
+
+
+class Member:
+    """A consumer in a process of its own, so that it can leave its group: it prints what it receives, and is killed."""
+
+    def __init__(self, name, of, orderly, seen):
+        arguments = [sys.executable, __file__, *sys.argv[1:4], name, of, str(orderly)]
+        self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        threading.Thread(target=self.read, args=(seen,), daemon=True).start()
+
+    def read(self, seen):
+        for line in self.process.stdout:
+            number, queue = line.split()
+            seen.note(int(number), int(queue))
+
+    def leave(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def be_member(name, of, orderly):
+    """What `Member` starts. Ends with the process that started it, if it is not killed before."""
+    # In one system call each: callbacks come from several threads.
+    say = lambda got: os.write(1, f"{int(got.body)} {got.queue_id}\n".encode())
+    consumer(name, of, say, orderly=orderly == "True")
+    sys.stdin.read()
+    os._exit(0)
 
 
 def wave(by, of, start):
@@ -263,13 +292,13 @@ def rebalance(name, orderly):
     by = producer(name)
     first, second = Seen(), Seen()
     both = lambda start: set(range(start, start + WAVE)) <= first.numbers | second.numbers
-    one = consumer(name, of, first.add, orderly=orderly)
+    one = Member(name, of, orderly, first)
     # See Sending.run: the group must own its queues before the first message.
     probe_until(lambda number: by.send_orderly(message(of, str(number).encode()), number), first, 4)
     base = 10_000
     wave(by, of, base)
     wait(60, "the first wave at one instance", lambda: both(base))
-    two = consumer(name, of, second.add, orderly=orderly)
+    consumer(name, of, second.add, orderly=orderly)
     # The queues change hands some time after the second instance's first heartbeat: send until both receive.
     deadline = time.monotonic() + 100
     while True:
@@ -281,13 +310,12 @@ def rebalance(name, orderly):
             break
         check(time.monotonic() < deadline, "the queues were never shared")
         time.sleep(0.2)
-    one.shutdown()
+    one.leave()
     base += WAVE
     wave(by, of, base)
     wait(100, "the last wave at the remaining instance", lambda: both(base) and len(second.last) == 4)
     if orderly:
         check(first.disorder is None and second.disorder is None, f"{first.disorder} {second.disorder}")
-    two.shutdown()
 
 
 def probe_until(send, seen, queues):
@@ -306,14 +334,13 @@ def broadcast():
     of = topic("broadcast")
     by = producer("broadcast")
     all_seen = [Seen(), Seen()]
-    consumers = [consumer("broadcast", of, each.add, model=MessageModel.BROADCASTING) for each in all_seen]
+    for each in all_seen:
+        consumer("broadcast", of, each.add, model=MessageModel.BROADCASTING)
     for each in all_seen:
         probe_until(lambda number: by.send_orderly(message(of, str(number).encode()), number), each, 4)
     wave(by, of, 10_000)
     for each in all_seen:
         wait(60, "every message at every instance", lambda: set(range(10_000, 10_000 + WAVE)) <= each.numbers)
-    for each in consumers:
-        each.shutdown()
 
 
 def pull():
@@ -342,7 +369,6 @@ def pull():
             dll.ReleasePullResult(result)
     check(numbers == set(range(WAVE)), f"pulled {len(numbers)}")
     dll.ReleaseSubscriptionMessageQueue(queues)
-    puller.shutdown()
 
 
 def send_patiently(by, what):
@@ -379,7 +405,7 @@ def count():
         lanes[queue, sender] = number
         numbers.add(number)
 
-    counted = consumer("count", of, take, orderly=True)
+    consumer("count", of, take, orderly=True)
     # Batches would not be counted one by one, see Sending.batch.
     by = producer("count")
     deadline = time.monotonic() + 60
@@ -407,7 +433,6 @@ def count():
     check(not failures, f"{failures}")
     wait(120, f"{COUNT} messages", lambda: len(numbers) >= COUNT or problems)
     check(not problems, "; ".join(problems[:3]))
-    counted.shutdown()
 
 
 def main():
@@ -431,4 +456,4 @@ def main():
     os._exit(1 if failed else 0)
 
 
-main()
+be_member(*sys.argv[4:]) if len(sys.argv) > 4 else main()
