@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod ci;
 mod configuration_page;
+mod fuzz;
 mod interop;
 mod kill;
 mod live;
@@ -19,6 +20,7 @@ cargo xtask VERB
   ci                     what CI runs: format, lints, documentation, rules, then `test`
   test [PART]            all tests: the crates', then the official clients and the Java server beside a live Apogee
   kill CYCLES            `kill -9` under load, CYCLES times in each flush mode (`test` does 25)
+  fuzz SECONDS           libFuzzer over every decoder, SECONDS in all; inputs that fail stay in fuzz/artifacts
   bench                  the load table (floor, Apogee, Java broker); rewrites docs/benchmarks.md
   tidy                   the rules of the code base that a program can check
   docs-configuration     write docs/configuration.md from the declared keys (--check: only compare)
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         ["test"] => ci::test(None),
         ["test", part] => ci::test(Some(part)),
         ["kill", cycles] => cycles.parse().map_err(Into::into).and_then(kill::campaign),
+        ["fuzz", seconds] => seconds.parse().map_err(Into::into).and_then(fuzz::campaign),
         ["bench"] => bench::write_page(),
         ["tidy"] => ci::tidy(),
         ["docs-configuration"] => configuration_page::write(),
