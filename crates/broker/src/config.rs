@@ -74,6 +74,9 @@ configuration::keys! {
         store_path_commit_log: String = String::new(), "storePathCommitLog";
         /// Size of a commit log segment.
         mapped_file_size_commit_log: u64 = 1073741824, "mappedFileSizeCommitLog", unit "bytes", within 4096..=1099511627776;
+        /// How much of the synced commit log stays in the page cache while no consumer reads further back; 0 leaves it to the
+        /// kernel.
+        commit_log_page_cache_bytes: u64 = 268435456, "commitLogPageCacheBytes", unit "bytes";
         /// Size of a consume queue file; rounded down to whole entries of 20 bytes.
         mapped_file_size_consume_queue: u64 = 6000000, "mappedFileSizeConsumeQueue", unit "bytes", within 20..=1099511627776;
         /// When a send is answered: SYNC_FLUSH after the disk has the message (survives power loss), ASYNC_FLUSH after the

@@ -1,5 +1,6 @@
 //! The commit log: segments on disk, the newest part in memory, the positions that say how far each of them goes.
 
+pub(crate) mod cache;
 pub(crate) mod scan;
 pub(crate) mod segments;
 pub(crate) mod tail;
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::BytesMut;
 
+use cache::CacheWindow;
 use segments::{Segment, Segments};
 use std::sync::Arc;
 use tail::Tail;
@@ -42,6 +44,7 @@ pub(crate) struct Tip {
 pub(crate) struct Log {
     pub(crate) segments: Segments,
     pub(crate) tail: Tail,
+    pub(crate) cache: CacheWindow,
     pub(crate) tip: Mutex<Tip>,
     appended: AtomicU64,
     flushed: AtomicU64,
@@ -51,6 +54,7 @@ impl Log {
     pub(crate) fn new(
         segments: Segments,
         tail_bytes_max: usize,
+        page_cache_bytes: u64,
         flushed: u64,
         end: u64,
         store_timestamp_ms: i64,
@@ -60,6 +64,7 @@ impl Log {
         Log {
             segments,
             tail: Tail::new(tail_bytes_max),
+            cache: CacheWindow::new(page_cache_bytes, end),
             tip: Mutex::new(Tip {
                 segment,
                 position: end,

@@ -58,6 +58,9 @@ pub struct Config {
     pub message_bytes_max: u32,
     /// How much of the newest part of the log stays in memory.
     pub tail_bytes_max: usize,
+    /// How much of the synced log stays in the kernel's page cache while nobody reads further back (`commitLogPageCacheBytes`);
+    /// 0 leaves it to the kernel.
+    pub page_cache_bytes: u64,
     /// Consume queue files held open at most.
     pub queue_files_open_max: usize,
     /// Consume queue entries in memory that are not in their files yet, at most; beyond it appends are refused as busy.
@@ -95,6 +98,7 @@ impl Default for Config {
             delete_batch_max: 10,
             message_bytes_max: 4 << 20,
             tail_bytes_max: 32 << 20,
+            page_cache_bytes: 256 << 20,
             queue_files_open_max: 512,
             queue_backlog_max: 4 << 20,
             index_backlog_max: 4 << 20,

@@ -341,6 +341,7 @@ fn read_run(
 ) -> Result<(), ReadError> {
     let start = wanted[0].entry.physical;
     let end = wanted[wanted.len() - 1].entry.end();
+    inner.log.cache.note_file_read(inner.clock.now_ms());
     let Some(bytes) = read_log(inner, start, end, mode)? else {
         return Ok(());
     };

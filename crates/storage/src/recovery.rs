@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use platform::clock::Clock;
-use platform::disk::{Disk, OpenMode};
+use platform::disk::{self, Disk, OpenMode};
 use protocol::record::Record;
 
 use crate::checkpoint::{Checkpoint, Hint};
@@ -62,8 +62,7 @@ pub(crate) fn open(
 ) -> Result<Recovered, OpenError> {
     let delay_levels = check(&mut config)?;
     let root = config.root.clone();
-    disk.create_dir_all(&root)
-        .map_err(OpenError::disk("creating", &root))?;
+    disk::create_dir_all_synced(&*disk, &root).map_err(OpenError::disk("creating", &root))?;
     let lock = lock(&*disk, &root)?;
     let abort = root.join("abort");
     let crashed = disk.exists(&abort);
@@ -144,6 +143,7 @@ pub(crate) fn open(
     let log = Log::new(
         segments,
         config.tail_bytes_max,
+        config.page_cache_bytes,
         flushed,
         end,
         timestamp,

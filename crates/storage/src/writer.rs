@@ -107,7 +107,11 @@ pub(crate) fn run(inner: &Inner) {
         }
         let mut state = inner.writer.lock();
         match write_all(inner) {
-            Ok(()) => complained = false,
+            Ok(()) => {
+                complained = false;
+                let (log, now_ms) = (&inner.log, inner.clock.now_ms());
+                log.cache.trim(&log.segments, log.flushed(), now_ms);
+            }
             Err(error) => {
                 // The entries stay in memory and in the log; appends are refused when there are too many.
                 if !complained {

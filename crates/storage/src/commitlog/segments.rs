@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
-use platform::disk::{Disk, File, OpenMode};
+use platform::disk::{self, Disk, File, OpenMode};
 
 use crate::error::OpenError;
 
@@ -47,8 +47,7 @@ impl Segments {
         dir: &Path,
         segment_bytes: u64,
     ) -> Result<Segments, OpenError> {
-        disk.create_dir_all(dir)
-            .map_err(OpenError::disk("creating", dir))?;
+        disk::create_dir_all_synced(&*disk, dir).map_err(OpenError::disk("creating", dir))?;
         let mut found: Vec<(u64, u64)> = Vec::new();
         for entry in disk.list(dir).map_err(OpenError::disk("listing", dir))? {
             if entry.is_dir || entry.name.len() != 20 {
