@@ -61,7 +61,7 @@ pub trait Disk: Send + Sync + Debug + 'static {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Gives a file another name, replacing what has it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Creates a directory and those above it, as far as they do not exist.
+    /// Creates a directory and those above it, as far as they do not exist. See [`create_dir_all_synced`].
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty directory.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
@@ -80,6 +80,24 @@ pub trait Disk: Send + Sync + Debug + 'static {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when somebody holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
+}
+
+/// Creates a directory and those above it, as far as they do not exist. On return those that were created survive power
+/// failure; whatever they hold later needs that as much as its own sync.
+///
+/// # Errors
+/// What creating or syncing said; some of the directories may exist then.
+pub fn create_dir_all_synced(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let created: Vec<&Path> = path
+        .ancestors()
+        .take_while(|dir| !dir.as_os_str().is_empty() && !disk.exists(dir))
+        .collect();
+    disk.create_dir_all(path)?;
+    for dir in created.into_iter().rev() {
+        let above = dir.parent().filter(|above| !above.as_os_str().is_empty());
+        disk.sync_dir(above.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
 }
 
 /// An open file. All methods may be called concurrently.

@@ -9,8 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use super::pages::Pages;
 use super::{Disk, Entry, File, Lock, OpenMode, Space};
 
-/// Devices write this much or nothing.
-const SECTOR_BYTES: usize = 512;
+/// Devices write this much or nothing: sectors of old ones, pages of new ones. A crash takes one of them for each write.
+const TEAR_BYTES: [usize; 2] = [512, 4096];
 /// Room is given out in blocks of this size.
 const BLOCK_BYTES: u64 = 4096;
 /// Capacity of a disk that nobody bounded.
@@ -20,7 +20,8 @@ const CAPACITY_BYTES: u64 = 1 << 40;
 ///
 /// * [`kill`](Self::kill) gives the disk as the next process finds it after `kill -9`: every write is there.
 /// * [`crash`](Self::crash) gives it as found after power failure: what was synced is there; of the rest any subset, torn at
-///   512 bytes, in any order; names whose directory was not synced may be missing.
+///   512 bytes or 4 KiB, in any order; names whose directory was not synced may be missing, those of directories and with
+///   them everything below included.
 #[derive(Clone, Debug)]
 pub struct SimulatedDisk {
     state: Arc<Mutex<State>>,
@@ -52,9 +53,9 @@ struct State {
     nodes: BTreeMap<u64, Node>,
     next_node: u64,
     names: BTreeMap<PathBuf, u64>,
-    /// Directories are durable when created: the store's are made once, and losing them loses nothing else.
     dirs: BTreeSet<PathBuf>,
     durable_names: BTreeMap<PathBuf, u64>,
+    durable_dirs: BTreeSet<PathBuf>,
     /// Changes of names since their directory was synced, in order.
     name_changes: Vec<NameChange>,
     locked: BTreeSet<PathBuf>,
@@ -67,6 +68,8 @@ enum NameChange {
     Created(PathBuf, u64),
     Removed(PathBuf),
     Renamed(PathBuf, PathBuf, u64),
+    DirCreated(PathBuf),
+    DirRemoved(PathBuf),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -149,25 +152,35 @@ impl SimulatedDisk {
     #[must_use]
     pub fn crash(&self, seed: u64) -> Self {
         let mut random = Random(seed);
-        let before = self.lock_state().clone();
-        let mut after = State {
-            next_node: before.next_node,
-            dirs: before.dirs.clone(),
-            names: before.durable_names.clone(),
-            ..State::default()
-        };
+        let before = self.lock_state();
+        let mut names = before.durable_names.clone();
+        let mut dirs = before.durable_dirs.clone();
         // Journals keep the order of names, so a prefix of their changes survives.
         let surviving = random.below(before.name_changes.len() as u64 + 1) as usize;
         for change in &before.name_changes[..surviving] {
-            change.apply(&mut after.names);
+            change.apply(&mut names, &mut dirs);
         }
-        for (id, node) in before.nodes {
-            if after.names.values().any(|named| *named == id) {
-                after.nodes.insert(id, node.after_crash(&mut random));
-            }
-        }
-        after.durable_names = after.names.clone();
-        Self::of(after)
+        let reachable = |path: &Path, dirs: &BTreeSet<PathBuf>| {
+            let mut above = path.ancestors().skip(1);
+            above.all(|dir| is_root(dir) || dirs.contains(dir))
+        };
+        let all_dirs = dirs.clone();
+        dirs.retain(|dir| reachable(dir, &all_dirs));
+        names.retain(|path, _| reachable(path, &all_dirs));
+        let named: BTreeSet<u64> = names.values().copied().collect();
+        let survivors = before.nodes.iter().filter(|(id, _)| named.contains(id));
+        let nodes = survivors
+            .map(|(id, node)| (*id, node.after_crash(&mut random)))
+            .collect();
+        Self::of(State {
+            nodes,
+            next_node: before.next_node,
+            durable_names: names.clone(),
+            names,
+            durable_dirs: dirs.clone(),
+            dirs,
+            ..State::default()
+        })
     }
 
     fn lock_state(&self) -> MutexGuard<'_, State> {
@@ -182,8 +195,14 @@ impl Default for SimulatedDisk {
 }
 
 impl NameChange {
-    fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
+    fn apply(&self, names: &mut BTreeMap<PathBuf, u64>, dirs: &mut BTreeSet<PathBuf>) {
         match self {
+            Self::DirCreated(path) => {
+                dirs.insert(path.clone());
+            }
+            Self::DirRemoved(path) => {
+                dirs.remove(path);
+            }
             Self::Created(path, node) => {
                 names.insert(path.clone(), *node);
             }
@@ -199,7 +218,11 @@ impl NameChange {
 
     fn is_in(&self, dir: &Path) -> bool {
         let path = match self {
-            Self::Created(path, _) | Self::Removed(path) | Self::Renamed(_, path, _) => path,
+            Self::Created(path, _)
+            | Self::Removed(path)
+            | Self::Renamed(_, path, _)
+            | Self::DirCreated(path)
+            | Self::DirRemoved(path) => path,
         };
         path.parent() == Some(dir)
     }
@@ -222,8 +245,8 @@ impl Node {
         self.abandoned.append(&mut self.unsynced);
     }
 
-    fn after_crash(mut self, random: &mut Random) -> Self {
-        let mut survived = std::mem::take(&mut self.synced);
+    fn after_crash(&self, random: &mut Random) -> Self {
+        let mut survived = self.synced.clone();
         for change in self.abandoned.iter().chain(&self.unsynced) {
             change.apply_partly(&mut survived, random);
         }
@@ -249,7 +272,7 @@ impl Change {
         }
     }
 
-    /// All, nothing, or any of its sectors.
+    /// All, nothing, or any of its parts.
     fn apply_partly(&self, pages: &mut Pages, random: &mut Random) {
         match (self, random.below(3)) {
             (_, 0) => {}
@@ -257,13 +280,14 @@ impl Change {
             (Self::Write(offset, bytes), _) => {
                 let mut at = *offset;
                 let mut rest = bytes.as_slice();
+                let part_bytes = TEAR_BYTES[random.below(TEAR_BYTES.len() as u64) as usize];
                 while !rest.is_empty() {
-                    let to_boundary = SECTOR_BYTES - (at % SECTOR_BYTES as u64) as usize;
-                    let (sector, behind) = rest.split_at(to_boundary.min(rest.len()));
+                    let to_boundary = part_bytes - (at % part_bytes as u64) as usize;
+                    let (part, behind) = rest.split_at(to_boundary.min(rest.len()));
                     if random.below(2) == 0 {
-                        pages.write(at, sector);
+                        pages.write(at, part);
                     }
-                    at += sector.len() as u64;
+                    at += part.len() as u64;
                     rest = behind;
                 }
             }
@@ -318,6 +342,10 @@ impl State {
         Ok(())
     }
 
+    fn has_dir(&self, path: &Path) -> bool {
+        is_root(path) || self.dirs.contains(path)
+    }
+
     fn node_of(&self, path: &Path) -> io::Result<u64> {
         self.names
             .get(path)
@@ -327,7 +355,7 @@ impl State {
 
     fn change_name(&mut self, change: NameChange) -> io::Result<()> {
         self.count_change()?;
-        change.apply(&mut self.names);
+        change.apply(&mut self.names, &mut self.dirs);
         self.name_changes.push(change);
         Ok(())
     }
@@ -340,7 +368,7 @@ impl Disk for SimulatedDisk {
         let node = match (state.node_of(path), mode) {
             (Ok(node), _) => node,
             (Err(_), OpenMode::Create) => {
-                if path.parent().is_none_or(|dir| !state.dirs.contains(dir)) {
+                if path.parent().is_none_or(|dir| !state.has_dir(dir)) {
                     return Err(io::ErrorKind::NotFound.into());
                 }
                 let node = state.next_node;
@@ -373,7 +401,14 @@ impl Disk for SimulatedDisk {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = self.lock_state();
         state.check_power()?;
-        state.dirs.extend(path.ancestors().map(Path::to_owned));
+        let missing: Vec<PathBuf> = path
+            .ancestors()
+            .take_while(|dir| !state.has_dir(dir))
+            .map(Path::to_owned)
+            .collect();
+        for dir in missing.into_iter().rev() {
+            state.change_name(NameChange::DirCreated(dir))?;
+        }
         Ok(())
     }
 
@@ -381,16 +416,14 @@ impl Disk for SimulatedDisk {
         if !self.list(path)?.is_empty() {
             return Err(io::ErrorKind::DirectoryNotEmpty.into());
         }
-        let mut state = self.lock_state();
-        state.count_change()?;
-        state.dirs.remove(path);
-        Ok(())
+        self.lock_state()
+            .change_name(NameChange::DirRemoved(path.to_owned()))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         let state = self.lock_state();
         state.check_power()?;
-        if !state.dirs.contains(dir) {
+        if !state.has_dir(dir) {
             return Err(io::ErrorKind::NotFound.into());
         }
         let name = |path: &Path| {
@@ -431,8 +464,13 @@ impl Disk for SimulatedDisk {
             std::mem::take(&mut state.name_changes)
                 .into_iter()
                 .partition(|change| change.is_in(dir));
+        let State {
+            durable_names,
+            durable_dirs,
+            ..
+        } = &mut *state;
         for change in &here {
-            change.apply(&mut state.durable_names);
+            change.apply(durable_names, durable_dirs);
         }
         state.name_changes = elsewhere;
         Ok(())
@@ -440,7 +478,7 @@ impl Disk for SimulatedDisk {
 
     fn exists(&self, path: &Path) -> bool {
         let state = self.lock_state();
-        state.names.contains_key(path) || state.dirs.contains(path)
+        state.names.contains_key(path) || state.has_dir(path)
     }
 
     fn space(&self, _dir: &Path) -> io::Result<Space> {
@@ -564,6 +602,11 @@ impl File for SimulatedFile {
     }
 
     fn advise_cold(&self, _range: Range<u64>) {}
+}
+
+/// Where paths begin is always there.
+fn is_root(path: &Path) -> bool {
+    path.parent().is_none()
 }
 
 fn broken() -> io::Error {

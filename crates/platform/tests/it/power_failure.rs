@@ -3,13 +3,14 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use platform::disk::{Disk, OpenMode, SimulatedDisk};
+use platform::disk::{Disk, OpenMode, SimulatedDisk, create_dir_all_synced};
 
 const SEEDS: std::ops::Range<u64> = 0..200;
 
 fn disk() -> SimulatedDisk {
     let disk = SimulatedDisk::new();
     disk.create_dir_all(Path::new("/d")).unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
     disk
 }
 
@@ -49,6 +50,39 @@ fn an_unsynced_name_may_be_lost_and_may_survive() {
         .filter(|seed| disk.crash(*seed).exists(Path::new("/d/f")))
         .count();
     assert!(survived > 10 && survived < 190, "{survived}");
+}
+
+/// A directory is a name as any other: without a sync of the one above it goes, and what lies in it goes with it.
+#[test]
+fn a_directory_may_be_lost_with_everything_in_it() {
+    let disk = disk();
+    let dir = Path::new("/d/below");
+    disk.create_dir_all(dir).unwrap();
+    let file = disk.open(&dir.join("f"), OpenMode::Create).unwrap();
+    file.sync_all().unwrap();
+    disk.sync_dir(dir).unwrap();
+    let survived = |disk: &SimulatedDisk| {
+        SEEDS
+            .map(|seed| disk.crash(seed))
+            .filter(|disk| {
+                let file = disk.exists(&dir.join("f"));
+                assert_eq!(file, disk.exists(dir));
+                file
+            })
+            .count()
+    };
+    let count = survived(&disk);
+    assert!(count > 10 && count < 190, "{count}");
+    disk.sync_dir(Path::new("/d")).unwrap();
+    assert_eq!(survived(&disk), SEEDS.count());
+}
+
+#[test]
+fn directories_created_with_their_sync_survive_every_crash() {
+    let disk = SimulatedDisk::new();
+    let dir = Path::new("/a/b/c");
+    create_dir_all_synced(&disk, dir).unwrap();
+    assert!(SEEDS.all(|seed| disk.crash(seed).exists(dir)));
 }
 
 #[test]

@@ -190,6 +190,24 @@ fn a_power_failure_at_any_change_loses_nothing_acknowledged() {
     }
 }
 
+/// The directories above the log were created and never synced, so that a power failure could take a new store whole, with everything that was
+/// acknowledged in it.
+#[test]
+fn a_power_failure_keeps_the_directories_of_a_new_store() {
+    let disk = SimulatedDisk::new();
+    let config = Config {
+        root: PathBuf::from("/data/rocketmq/store"),
+        commit_log_dir: Some(PathBuf::from("/log/rocketmq/commitlog")),
+        ..config(FlushMode::Sync)
+    };
+    let store = try_open(&disk, &config).unwrap();
+    assert_eq!(append_until_refused(&store, 0, 10), (10, 10));
+    for seed in 0..50 {
+        let found = try_open(&disk.crash(seed), &config).unwrap();
+        assert_eq!(count_without_holes(&found), 10, "seed {seed}");
+    }
+}
+
 #[test]
 fn a_kill_at_any_change_loses_nothing_appended() {
     for flush in [FlushMode::Async, FlushMode::Sync] {
