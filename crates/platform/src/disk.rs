@@ -7,6 +7,7 @@
 
 mod pages;
 mod real;
+mod recording;
 mod simulated;
 
 use std::fmt::Debug;
@@ -16,6 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use real::RealDisk;
+pub use recording::{NotAnOperation, Operation, RecordingDisk, Replay};
 pub use simulated::{Faults, SimulatedDisk};
 
 /// How a file is opened.

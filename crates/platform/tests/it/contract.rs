@@ -2,8 +2,9 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 
-use platform::disk::{Disk, File, OpenMode, RealDisk, SimulatedDisk};
+use platform::disk::{Disk, File, OpenMode, RealDisk, RecordingDisk, SimulatedDisk};
 
 fn check(disk: &dyn Disk, root: &Path) {
     files_must_exist_unless_created(disk, root);
@@ -28,6 +29,12 @@ fn simulated_disk() {
     let disk = SimulatedDisk::new();
     disk.create_dir_all(Path::new("/root")).unwrap();
     check(&disk, Path::new("/root"));
+}
+
+#[test]
+fn recording_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    check(&RecordingDisk::new(Arc::new(RealDisk)), dir.path());
 }
 
 fn files_must_exist_unless_created(disk: &dyn Disk, root: &Path) {
