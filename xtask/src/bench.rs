@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bench::{Codec, SendLoad, SendReport};
+use bench::{Codec, Load, Report, Workload};
 
 use crate::cargo::root;
 use crate::live::{self, Role};
@@ -49,11 +49,11 @@ impl Server {
 struct Line {
     server: Server,
     codec: Codec,
-    runs: Vec<SendReport>,
+    runs: Vec<Report>,
 }
 
 impl Line {
-    fn median(&self, figure: impl Fn(&SendReport) -> f64) -> f64 {
+    fn median(&self, figure: impl Fn(&Report) -> f64) -> f64 {
         let mut values: Vec<f64> = self.runs.iter().map(figure).collect();
         values.sort_by(f64::total_cmp);
         let middle = values.len() / 2;
@@ -120,7 +120,7 @@ pub(crate) fn write_page() -> Result<()> {
     Ok(())
 }
 
-fn measure(binary: &Path, server: Server, codec: Codec) -> Result<SendReport> {
+fn measure(binary: &Path, server: Server, codec: Codec) -> Result<Report> {
     let dir = tempfile::tempdir()?;
     let (report, is_floor) = match server {
         Server::Floor { sync } => {
@@ -170,11 +170,9 @@ fn load(
     codec: Codec,
     warmup: Duration,
     create: bool,
-) -> Result<SendReport> {
-    bench::run_send(&SendLoad {
-        target,
-        topic: "Bench".to_owned(),
-        queues: 8,
+) -> Result<Report> {
+    let load = Load {
+        pid: Some(pid),
         create,
         connections: CONNECTIONS,
         window: WINDOW,
@@ -182,8 +180,9 @@ fn load(
         codec,
         warmup,
         measured: MEASURED,
-        pid: Some(pid),
-    })
+        ..Load::new(target)
+    };
+    bench::run_workload(&load, &Workload::Send)
 }
 
 /// The floor program as a process, ended by id when dropped.
@@ -269,9 +268,9 @@ fn page(lines: &[Line]) -> Result<String> {
             thousands(line.per_cpu_second()),
             line.per_cpu_second() / floor.per_cpu_second() * 100.0,
             line.per_cpu_second() / java.per_cpu_second(),
-            line.median(|run| run.p50_ms),
-            line.median(|run| run.p99_ms),
-            line.median(|run| run.p999_ms),
+            line.median(|run| run.latency.p50_ms),
+            line.median(|run| run.latency.p99_ms),
+            line.median(|run| run.latency.p999_ms),
             memory / f64::from(1 << 20),
         );
     }

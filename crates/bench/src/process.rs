@@ -17,6 +17,8 @@ pub struct Usage {
     pub file_bytes: u64,
     /// Bytes that the process caused to be written to block devices.
     pub device_bytes_written: u64,
+    /// Bytes that the process caused to be read from block devices.
+    pub device_bytes_read: u64,
     /// Open descriptors.
     pub descriptors: u64,
 }
@@ -40,6 +42,7 @@ impl Usage {
             anonymous_bytes: kib("RssAnon:"),
             file_bytes: kib("RssFile:") + kib("RssShmem:"),
             device_bytes_written: field(&io, "write_bytes:").unwrap_or(0),
+            device_bytes_read: field(&io, "read_bytes:").unwrap_or(0),
             descriptors: fs::read_dir(format!("/proc/{pid}/fd"))
                 .map_or(0, |dir| dir.count() as u64),
         })

@@ -1,0 +1,391 @@
+//! The command line of `apogee bench`.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+use crate::compare;
+use crate::floor::Floor;
+use crate::load::{Codec, Load, Workload};
+use crate::report::Report;
+use crate::workloads;
+
+/// `apogee bench …`
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The same words apart from the rest of the program, for `compare`.
+#[derive(Debug, Parser)]
+#[command(name = "apogee bench", no_binary_name = true)]
+pub(crate) struct WorkloadLine {
+    #[command(subcommand)]
+    pub(crate) command: WorkloadCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Workload(WorkloadCommand),
+    /// Compare two servers, or two settings, by pairs of runs in the order A B B A: medians, spread, ratio.
+    Compare(compare::Args),
+    /// Serve as the least any broker must do: frames, CRC, record, append, answer. Prints its address and runs until
+    /// it is stopped.
+    Floor(FloorArgs),
+}
+
+/// What `compare` can repeat.
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkloadCommand {
+    /// Send messages; what is acknowledged is counted in the queues afterwards.
+    Send(SendArgs),
+    /// Send several messages with each request.
+    Batch(BatchArgs),
+    /// Drain a backlog over and over, verified.
+    Pull(PullArgs),
+    /// Send and receive by long polling; latency is that from send to receipt.
+    EndToEnd(EndToEndArgs),
+    /// Send, and receive everything in each of several groups.
+    FanOut(FanOutArgs),
+    /// Send at a fixed rate, alone and then beside a reader of old messages; latency is that of the sends.
+    Cold(ColdArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+struct Common {
+    /// The broker (not the name server), host:port.
+    #[arg(long, value_name = "HOST:PORT", value_parser = resolve)]
+    target: SocketAddr,
+    /// The broker's process, whose CPU, memory and device writes are read from /proc.
+    #[arg(long)]
+    pid: Option<u32>,
+    /// Topic, created with --queues queues.
+    #[arg(long, default_value = "Bench")]
+    topic: String,
+    /// Topics, used in turn; with more than one, -0, -1 … is appended to the name.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    topics: u32,
+    /// Queues of each topic, used in turn.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    queues: u32,
+    /// Body bytes. What receivers verify needs 24 of them.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(0..=4_194_303))]
+    body: u32,
+    /// Give each message a key of its own.
+    #[arg(long)]
+    keys: bool,
+    /// Different tags; 0 sends none.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    tags: u32,
+    /// Header codec.
+    #[arg(long, value_enum, default_value_t = Codec::Json)]
+    codec: Codec,
+    /// Connections, a thread each.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    connections: u32,
+    /// Seconds before measuring begins.
+    #[arg(long, default_value_t = 2)]
+    warmup: u64,
+    /// Seconds measured.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// One JSON object on stdout instead of the table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How fast is sent.
+#[derive(Debug, ClapArgs)]
+struct PaceArgs {
+    /// Closed loop: requests in flight on each connection.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    window: u32,
+    /// Open loop: messages per second over all connections, each due at its time whatever the server does; latency
+    /// counts from then.
+    #[arg(long, conflicts_with = "window", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SendArgs {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    pace: PaceArgs,
+    /// Do not create the topic and do not ask for offsets: for servers that only take sends.
+    #[arg(long)]
+    no_create: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct BatchArgs {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    pace: PaceArgs,
+    /// Messages in each request.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(2..=4096))]
+    messages: u32,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct PullArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Pulls in flight on each connection, each of another queue.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    window: u32,
+    /// Messages that are sent before.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+    backlog: u64,
+    /// Messages asked for at once.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    messages: u32,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct EndToEndArgs {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    pace: PaceArgs,
+    /// Receiving connections; they share the queues.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    readers: u32,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct FanOutArgs {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    pace: PaceArgs,
+    /// Groups that receive everything.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    groups: u32,
+    /// Receiving connections of each group; they share the queues.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    readers: u32,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ColdArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Messages per second that the producer sends.
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+    /// Old messages, sent before.
+    #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u64).range(1..))]
+    backlog: u64,
+    /// The broker's store on this machine: its files are dropped from the page cache before the reader begins. Without
+    /// it, old messages are read from wherever they are.
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+struct FloorArgs {
+    /// File that the records are appended to.
+    #[arg(long)]
+    file: PathBuf,
+    /// Answer only after an fdatasync that covers the record, shared by all that wait.
+    #[arg(long)]
+    sync: bool,
+    /// Port; 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+}
+
+fn resolve(text: &str) -> Result<SocketAddr, String> {
+    let mut addresses = text
+        .to_socket_addrs()
+        .map_err(|error| format!("{error}; write host:port"))?;
+    addresses
+        .next()
+        .ok_or_else(|| "the name has no address".to_owned())
+}
+
+impl Common {
+    fn load(&self) -> Load {
+        Load {
+            pid: self.pid,
+            topic: self.topic.clone(),
+            topics: self.topics,
+            queues: self.queues,
+            connections: self.connections as usize,
+            body_bytes: self.body as usize,
+            keys: self.keys,
+            tags: self.tags,
+            codec: self.codec,
+            warmup: Duration::from_secs(self.warmup),
+            measured: Duration::from_secs(self.seconds),
+            ..Load::new(self.target)
+        }
+    }
+
+    fn paced(&self, pace: &PaceArgs) -> Load {
+        Load {
+            window: pace.window as usize,
+            rate: pace.rate,
+            ..self.load()
+        }
+    }
+}
+
+impl WorkloadCommand {
+    fn common(&self) -> &Common {
+        match self {
+            WorkloadCommand::Send(args) => &args.common,
+            WorkloadCommand::Batch(args) => &args.common,
+            WorkloadCommand::Pull(args) => &args.common,
+            WorkloadCommand::EndToEnd(args) => &args.common,
+            WorkloadCommand::FanOut(args) => &args.common,
+            WorkloadCommand::Cold(args) => &args.common,
+        }
+    }
+
+    /// What the words mean.
+    pub(crate) fn load_and_workload(&self) -> (Load, Workload) {
+        let common = self.common();
+        match self {
+            WorkloadCommand::Send(args) => {
+                let load = Load {
+                    create: !args.no_create,
+                    ..common.paced(&args.pace)
+                };
+                (load, Workload::Send)
+            }
+            WorkloadCommand::Batch(args) => {
+                let load = Load {
+                    batch: args.messages as usize,
+                    ..common.paced(&args.pace)
+                };
+                (load, Workload::Send)
+            }
+            WorkloadCommand::Pull(args) => {
+                let load = Load {
+                    window: args.window as usize,
+                    ..common.load()
+                };
+                let workload = Workload::Pull {
+                    backlog: args.backlog,
+                    messages_max: args.messages,
+                };
+                (load, workload)
+            }
+            WorkloadCommand::EndToEnd(args) => {
+                let workload = Workload::Deliver {
+                    groups: 1,
+                    readers: args.readers as usize,
+                };
+                (common.paced(&args.pace), workload)
+            }
+            WorkloadCommand::FanOut(args) => {
+                let workload = Workload::Deliver {
+                    groups: args.groups as usize,
+                    readers: args.readers as usize,
+                };
+                (common.paced(&args.pace), workload)
+            }
+            WorkloadCommand::Cold(args) => {
+                let load = Load {
+                    rate: Some(args.rate),
+                    ..common.load()
+                };
+                let workload = Workload::Cold {
+                    backlog: args.backlog,
+                    store: args.store.clone(),
+                };
+                (load, workload)
+            }
+        }
+    }
+}
+
+/// Runs the command; the exit code says whether every message was verified.
+///
+/// # Errors
+/// When the load cannot be made at all: no connection, no such process, a file that cannot be written.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::Workload(command) => {
+            let (load, workload) = command.load_and_workload();
+            let report = workloads::run(&load, &workload)?;
+            print(&report, command.common().json)?;
+            Ok(exit_code(report.is_clean()))
+        }
+        Command::Compare(args) => {
+            let is_clean = compare::run(&args)?;
+            Ok(exit_code(is_clean))
+        }
+        Command::Floor(args) => {
+            let floor = Floor::start(args.port, &args.file, args.sync)?;
+            println!("floor listening on {}", floor.local_addr());
+            floor.serve()?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn print(report: &Report, json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(report)?);
+    } else {
+        print!("{report}");
+    }
+    Ok(())
+}
+
+fn exit_code(is_clean: bool) -> ExitCode {
+    if is_clean {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<WorkloadLine, clap::Error> {
+        WorkloadLine::try_parse_from(line.split_whitespace())
+    }
+
+    fn error(line: &str) -> String {
+        parse(line).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        WorkloadLine::command().debug_assert();
+    }
+
+    #[test]
+    fn words_become_a_load() {
+        let line = parse("batch --target localhost:10911 --rate 500 --messages 16 --codec binary");
+        let (load, workload) = line.unwrap().command.load_and_workload();
+        assert_eq!(
+            (load.rate, load.batch, load.codec),
+            (Some(500), 16, Codec::Binary)
+        );
+        assert_eq!(load.target.port(), 10911);
+        assert_eq!(workload.name(&load), "batch");
+    }
+
+    #[test]
+    fn bad_words_are_refused_with_what_would_be_right() {
+        assert!(error("send --target 127.0.0.1:1 --codec xml").contains("json, binary"));
+        assert!(error("send --target 127.0.0.1:1 --rate 0").contains("0 is not in 1.."));
+        assert!(error("send --target 127.0.0.1").contains("write host:port"));
+        assert!(error("send --target 127.0.0.1:1 --rate 5 --window 2").contains("cannot be used"));
+        assert!(error("batch --target 127.0.0.1:1 --messages 1").contains("1 is not in 2..=4096"));
+    }
+}

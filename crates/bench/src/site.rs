@@ -1,0 +1,120 @@
+//! The topics of a run at the server: created before it, their offsets read before and after it.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use protocol::code::{RequestCode, ResponseCode};
+use protocol::command::Command;
+use protocol::headers::{CreateTopicRequest, GetMaxOffsetRequest, GetMaxOffsetResponse};
+
+use crate::load::Load;
+use crate::reader::Range;
+use crate::wire::Session;
+
+const SETTLE_POLL: Duration = Duration::from_millis(20);
+
+/// The queues of a run and where they ended before it.
+pub(crate) struct Site<'a> {
+    load: &'a Load,
+    session: Session,
+    ends_before: Vec<u64>,
+}
+
+impl<'a> Site<'a> {
+    /// Creates what is missing and reads the offsets.
+    pub(crate) fn prepare(load: &'a Load) -> Result<Self> {
+        let mut site = Self {
+            load,
+            session: Session::open(load.target)?,
+            ends_before: Vec::new(),
+        };
+        if load.create {
+            for topic in load.topic_names() {
+                site.create(&topic)?;
+            }
+            site.ends_before = site.ends()?;
+        }
+        Ok(site)
+    }
+
+    fn create(&mut self, topic: &str) -> Result<()> {
+        let header = CreateTopicRequest {
+            topic: topic.to_owned(),
+            default_topic: "TBW102".to_owned(),
+            read_queue_nums: self.load.queues as i32,
+            write_queue_nums: self.load.queues as i32,
+            perm: 6,
+            topic_filter_type: "SINGLE_TAG".to_owned(),
+            topic_sys_flag: Some(0),
+            order: false,
+            ..CreateTopicRequest::default()
+        };
+        let request = Command::request(RequestCode::UPDATE_AND_CREATE_TOPIC, &header);
+        let response = self.session.call(request)?;
+        let code = response.response_code();
+        ensure!(
+            code != ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
+            "{} does not take topics: it is no broker (a name server?)",
+            self.load.target
+        );
+        ensure!(
+            code == ResponseCode::SUCCESS,
+            "topic {topic} cannot be created: {code} {}",
+            response.remark.unwrap_or_default()
+        );
+        Ok(())
+    }
+
+    /// The end of each queue, in the order in which senders number them.
+    fn ends(&mut self) -> Result<Vec<u64>> {
+        let mut ends = Vec::new();
+        for topic in self.load.topic_names() {
+            for queue_id in 0..self.load.queues as i32 {
+                let header = GetMaxOffsetRequest {
+                    topic: topic.clone(),
+                    queue_id,
+                    ..GetMaxOffsetRequest::default()
+                };
+                let request = Command::request(RequestCode::GET_MAX_OFFSET, &header);
+                let response = self.session.call(request)?;
+                let header: GetMaxOffsetResponse = response
+                    .header()
+                    .with_context(|| format!("the end of queue {queue_id} of {topic}"))?;
+                ends.push(u64::try_from(header.offset)?);
+            }
+        }
+        Ok(ends)
+    }
+
+    /// What lies in each queue since the site was prepared.
+    pub(crate) fn ranges(&mut self) -> Result<Vec<Range>> {
+        let ends = self.ends()?;
+        let topics = self.load.topic_names();
+        let queues = self.load.queues as usize;
+        let places = self.ends_before.iter().zip(ends).enumerate();
+        let ranges = places.map(|(place, (begin, end))| Range {
+            topic: topics[place / queues].clone(),
+            queue_id: (place % queues) as i32,
+            begin: *begin,
+            end,
+        });
+        Ok(ranges.collect())
+    }
+
+    /// Messages that the queues gained; waits a while for the expected number. `None` when the server is not asked.
+    pub(crate) fn stored(&mut self, expected: u64) -> Result<Option<u64>> {
+        if !self.load.create {
+            return Ok(None);
+        }
+        let deadline = Instant::now() + self.load.settle;
+        loop {
+            let ranges = self.ranges()?;
+            let stored = ranges.iter().map(|range| range.end - range.begin).sum();
+            if stored >= expected || Instant::now() > deadline {
+                return Ok(Some(stored));
+            }
+            thread::sleep(SETTLE_POLL);
+        }
+    }
+}

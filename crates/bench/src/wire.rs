@@ -1,0 +1,124 @@
+//! The generator's sockets: one request and its answer, or whole answers cut from a stream.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::BytesMut;
+use protocol::command::Command;
+use protocol::frame;
+use protocol::header::Header;
+
+use crate::frames::OPAQUE_BASE;
+
+/// A server that is silent for this long fails the run.
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// What one read asks for.
+pub(crate) const READ_BYTES: usize = 256 << 10;
+
+/// A blocking connection whose reads and writes give up after [`SILENCE_MAX`].
+pub(crate) fn connect(target: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&target, CONNECT_MAX)
+        .with_context(|| format!("no server accepts connections at {target}"))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(SILENCE_MAX))?;
+    stream.set_write_timeout(Some(SILENCE_MAX))?;
+    Ok(stream)
+}
+
+/// A connection for one request after another.
+pub(crate) struct Session {
+    target: SocketAddr,
+    stream: TcpStream,
+    input: Input,
+}
+
+impl Session {
+    pub(crate) fn open(target: SocketAddr) -> Result<Self> {
+        Ok(Self {
+            target,
+            stream: connect(target)?,
+            input: Input::new(),
+        })
+    }
+
+    /// Sends the request and waits for its answer.
+    pub(crate) fn call(&mut self, mut request: Command) -> Result<Command> {
+        request.opaque = OPAQUE_BASE;
+        let mut out = BytesMut::new();
+        request.encode(&mut out);
+        let target = self.target;
+        self.stream
+            .write_all(&out)
+            .with_context(|| format!("{target} closed the connection"))?;
+        let mut answer = None;
+        while answer.is_none() {
+            ensure!(
+                self.input.fill(&mut self.stream)?,
+                "{target} does not answer"
+            );
+            self.input.each(|header, body| {
+                // A broker may ask something of its clients in between.
+                if header.is_response() {
+                    let body = bytes::Bytes::copy_from_slice(body);
+                    answer = Some(Command::from_header(&header, frame::Codec::Json, body));
+                }
+                Ok(())
+            })?;
+        }
+        Ok(answer.expect("the loop ends with an answer"))
+    }
+}
+
+/// Answers as they arrive: whole frames are taken from the front, the rest waits for more bytes.
+pub(crate) struct Input {
+    buffer: Vec<u8>,
+    filled: usize,
+}
+
+impl Input {
+    pub(crate) fn new() -> Self {
+        Self {
+            buffer: vec![0; READ_BYTES],
+            filled: 0,
+        }
+    }
+
+    /// One read; false when nothing came within the socket's timeout, or at once where it does not block.
+    pub(crate) fn fill(&mut self, stream: &mut TcpStream) -> Result<bool> {
+        match stream.read(&mut self.buffer[self.filled..]) {
+            Ok(0) => bail!("the server closed the connection"),
+            Ok(read) => {
+                self.filled += read;
+                Ok(true)
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Ok(false)
+            }
+            Err(error) => Err(error).context("the connection broke"),
+        }
+    }
+
+    /// Hands out every complete frame.
+    pub(crate) fn each(
+        &mut self,
+        mut take: impl FnMut(Header<'_>, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut start = 0;
+        while let Some((frame, length)) =
+            frame::split(&self.buffer[start..self.filled], frame::FRAME_BYTES_MAX)?
+        {
+            take(Header::decode(frame.codec, frame.header)?, frame.body)?;
+            start += length;
+        }
+        self.buffer.copy_within(start..self.filled, 0);
+        self.filled -= start;
+        if self.filled == self.buffer.len() {
+            // `split` refuses a frame above the limit, so this ends.
+            self.buffer.resize(self.buffer.len() * 2, 0);
+        }
+        Ok(())
+    }
+}
