@@ -1,10 +1,11 @@
 //! What a run found, as a table for people and as JSON for programs.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::process::Usage;
 
@@ -21,10 +22,10 @@ pub(crate) fn latency_histogram() -> Histogram<u64> {
 }
 
 /// The outcome of one run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// "send", "batch", "pull", "end-to-end", "fan-out", "cold".
-    pub workload: &'static str,
+    pub workload: Cow<'static, str>,
     /// What was asked for.
     pub setup: Setup,
     /// Length of the measured interval.
@@ -50,7 +51,7 @@ pub struct Report {
 }
 
 /// What was asked for.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Setup {
     /// Sending connections; of a pull, the reading ones.
     pub connections: usize,
@@ -63,7 +64,7 @@ pub struct Setup {
     /// Body bytes.
     pub body_bytes: usize,
     /// "json" or "binary".
-    pub codec: &'static str,
+    pub codec: Cow<'static, str>,
     /// Topics.
     pub topics: u32,
     /// Queues of each.
@@ -73,7 +74,7 @@ pub struct Setup {
 }
 
 /// Percentiles, in milliseconds.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Latency {
     /// Samples.
     pub count: u64,
@@ -113,7 +114,7 @@ impl Latency {
 }
 
 /// What a reader of old messages got.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Drained {
     /// Messages per second.
     pub messages_per_second: f64,
@@ -126,7 +127,7 @@ pub struct Drained {
 }
 
 /// What the measured interval cost the broker's process.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BrokerCost {
     /// User and system time.
     pub cpu_seconds: f64,
@@ -167,7 +168,7 @@ impl BrokerCost {
 }
 
 /// What the generator itself cost, and whether it held the server back.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct GeneratorCost {
     /// User and system time.
     pub cpu_seconds: f64,
@@ -212,7 +213,7 @@ impl GeneratorCost {
 }
 
 /// Whether every message is accounted for, over the whole run.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Verified {
     /// Messages acknowledged.
     pub acknowledged: u64,
@@ -227,7 +228,7 @@ pub struct Verified {
 }
 
 /// What the receivers found, all groups together.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Received {
     /// Different messages that should have arrived.
     pub expected: u64,

@@ -327,14 +327,14 @@ fn report(
     }
     .judge(broker.as_ref(), &latency, load.measured);
     Report {
-        workload,
+        workload: workload.into(),
         setup: Setup {
             connections: load.connections,
             window: load.window,
             rate: load.rate,
             batch: load.batch,
             body_bytes: load.body_bytes,
-            codec: load.codec.name(),
+            codec: load.codec.name().into(),
             topics: load.topics,
             queues: load.queues,
             groups: 1,
