@@ -4,8 +4,10 @@ use anyhow::{Result, bail};
 
 use crate::cargo::{cargo, root, run};
 use crate::report::{Outcome, summarize};
-use crate::{configuration_page, interop, kill, tidy as rules};
+use crate::{configuration_page, crash_images, interop, kill, tidy as rules};
 
+/// Power cuts at every moment of recorded traffic.
+const CRASH_IMAGES: u64 = 5_000;
 /// Kills in each of the two flush modes.
 const KILLS: usize = 25;
 
@@ -60,6 +62,11 @@ fn all_tests(part: Option<&str>) -> Vec<Outcome> {
     }
     if part.is_none_or(|part| part == "kill") {
         outcomes.push(Outcome::of("kill", || kill::campaign(KILLS)));
+    }
+    if part.is_none_or(|part| part == "crash-images") {
+        outcomes.push(Outcome::of("crash-images", || {
+            crash_images::campaign(CRASH_IMAGES, 1)
+        }));
     }
     outcomes.extend(interop::outcomes(part));
     outcomes

@@ -4,11 +4,13 @@ mod bench;
 mod cargo;
 mod ci;
 mod configuration_page;
+mod crash_images;
 mod fuzz;
 mod interop;
 mod kill;
 mod live;
 mod peer;
+mod random;
 mod report;
 mod tidy;
 
@@ -20,6 +22,10 @@ cargo xtask VERB
   ci                     what CI runs: format, lints, documentation, rules, then `test`
   test [PART]            all tests: the crates', then the official clients and the Java server beside a live Apogee
   kill CYCLES            `kill -9` under load, CYCLES times in each flush mode (`test` does 25)
+  crash-images N [--seed S]
+                         N power cuts at every moment of recorded traffic (`test` does 5,000)
+  crash-images --journal FILE POSITION IMAGE
+                         one of them again, of a recording that was kept
   fuzz SECONDS           libFuzzer over every decoder, SECONDS in all; inputs that fail stay in fuzz/artifacts
   bench                  the load table (floor, Apogee, Java broker); rewrites docs/benchmarks.md
   tidy                   the rules of the code base that a program can check
@@ -34,6 +40,11 @@ fn main() -> ExitCode {
         ["test"] => ci::test(None),
         ["test", part] => ci::test(Some(part)),
         ["kill", cycles] => cycles.parse().map_err(Into::into).and_then(kill::campaign),
+        ["crash-images", images] => crash_images::from_words(images, "1"),
+        ["crash-images", images, "--seed", seed] => crash_images::from_words(images, seed),
+        ["crash-images", "--journal", file, position, image] => {
+            crash_images::again(file, position, image)
+        }
         ["fuzz", seconds] => seconds.parse().map_err(Into::into).and_then(fuzz::campaign),
         ["bench"] => bench::write_page(),
         ["tidy"] => ci::tidy(),

@@ -267,6 +267,15 @@ impl Opening<'_> {
             self.read_log(log_min, u64::MAX, true, &mut gap)?;
         }
         let topics = self.queues.topics();
+        if lost || gap {
+            // What was filled in has no record in the log: the queue begins behind it.
+            for queue in topics.iter().flat_map(|topic| topic.queues()) {
+                load::correct_min(&self.queues.files, &queue, log_min).map_err(OpenError::disk(
+                    "reading consume queues in",
+                    &self.config.root,
+                ))?;
+            }
+        }
         let entries_total = topics
             .iter()
             .flat_map(|topic| topic.queues())
