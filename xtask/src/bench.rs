@@ -1,325 +1,186 @@
-//! `docs/benchmarks.md`: one load against the floor, Apogee and the Java broker in the same run.
+//! `docs/benchmarks.md`: the same loads against the floor, Apogee and the Java broker in the same run.
 
-use std::fmt::Write as _;
+mod goals;
+mod lifecycle;
+mod page;
+mod plot;
+mod results;
+mod servers;
+mod table;
+
 use std::fs;
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use bench::{Codec, Load, Report, Workload};
+use anyhow::{Context, Result, bail};
 
 use crate::cargo::root;
-use crate::live::{self, Role};
-use crate::peer::JavaPeer;
+use crate::live;
 
-const CONNECTIONS: usize = 4;
-const WINDOW: usize = 64;
-const BODY_BYTES: usize = 1024;
-const MEASURED: Duration = Duration::from_secs(8);
-/// A virtual machine compiles what runs often; before that it measures its interpreter.
-const JAVA_WARMUP: Duration = Duration::from_secs(25);
-const WARMUP: Duration = Duration::from_secs(2);
-/// Runs of each server and codec, in alternating order; the median counts.
-const ROUNDS: usize = 2;
+use lifecycle::Lifecycles;
+use results::Results;
+use servers::{Flush, Server, Side};
+use table::{LIFECYCLE, SPECS, Spec};
 
-/// A server under load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Server {
-    Floor { sync: bool },
-    Apogee { sync: bool },
-    Java { sync: bool },
+/// How much of the table is measured, and how long.
+struct Extent {
+    rounds: usize,
+    seconds: u64,
+    warmup: Duration,
+    /// A virtual machine compiles what runs often; before that it measures its interpreter. Once for each start, then
+    /// again, shorter, for each workload.
+    java_warmup: Duration,
+    java_workload_warmup: Duration,
+    store_messages: u64,
 }
 
-impl Server {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Floor { sync: false } => "floor",
-            Self::Floor { sync: true } => "floor, fdatasync",
-            Self::Apogee { sync: false } => "Apogee, `ASYNC_FLUSH`",
-            Self::Apogee { sync: true } => "Apogee, `SYNC_FLUSH` (default)",
-            Self::Java { sync: false } => "Java 5.3.3, `ASYNC_FLUSH` (default)",
-            Self::Java { sync: true } => "Java 5.3.3, `SYNC_FLUSH`",
-        }
-    }
-}
+const FULL: Extent = Extent {
+    rounds: 3,
+    seconds: 5,
+    warmup: Duration::from_secs(1),
+    java_warmup: Duration::from_secs(26),
+    java_workload_warmup: Duration::from_secs(3),
+    // Records of 1 KiB bodies: 5 GB.
+    store_messages: 4_300_000,
+};
+/// Says whether everything runs; its figures are worth little.
+const QUICK: Extent = Extent {
+    rounds: 1,
+    seconds: 2,
+    warmup: Duration::from_secs(1),
+    java_warmup: Duration::from_secs(6),
+    java_workload_warmup: Duration::from_secs(1),
+    store_messages: 400_000,
+};
 
-/// One line of the table: the runs of one server with one codec.
-struct Line {
-    server: Server,
-    codec: Codec,
-    runs: Vec<Report>,
-}
-
-impl Line {
-    fn median(&self, figure: impl Fn(&Report) -> f64) -> f64 {
-        let mut values: Vec<f64> = self.runs.iter().map(figure).collect();
-        values.sort_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        if values.len() % 2 == 1 {
-            values[middle]
-        } else {
-            (values[middle - 1] + values[middle]) / 2.0
-        }
-    }
-
-    fn per_cpu_second(&self) -> f64 {
-        self.median(|run| {
-            run.broker
-                .as_ref()
-                .map_or(0.0, |broker| broker.messages_per_cpu_second)
-        })
-    }
-}
-
-/// Runs the table and writes the page.
+/// `bench [quick] [--only NAME,NAME] [--binary PATH]`: only a full run rewrites the page; others print what it would say.
 ///
 /// # Errors
 /// When a server does not start, or a run lost or refused messages: such a run says nothing.
-pub(crate) fn write_page() -> Result<()> {
-    let binary = live::binary()?;
-    let mut lines: Vec<Line> = Vec::new();
-    let servers = |sync| {
-        [
-            Server::Floor { sync },
-            Server::Apogee { sync },
-            Server::Java { sync },
-        ]
-    };
-    let all: Vec<Server> = servers(false).into_iter().chain(servers(true)).collect();
-    for round in 0..ROUNDS {
-        let order: Vec<Server> = if round % 2 == 0 {
-            all.clone()
-        } else {
-            all.iter().rev().copied().collect()
-        };
-        for server in order {
-            for codec in [Codec::Json, Codec::Binary] {
-                let run = measure(&binary, server, codec)
-                    .with_context(|| format!("{server:?} {codec:?}"))?;
-                eprintln!("round {} of {ROUNDS}: {}\n{run}", round + 1, server.name());
-                match lines
-                    .iter_mut()
-                    .find(|line| line.server == server && line.codec == codec)
-                {
-                    Some(line) => line.runs.push(run),
-                    None => lines.push(Line {
-                        server,
-                        codec,
-                        runs: vec![run],
-                    }),
-                }
+pub(crate) fn from_words(words: &[&str]) -> Result<()> {
+    let mut extent = &FULL;
+    let mut only: Option<Vec<&str>> = None;
+    let mut binary: Option<PathBuf> = None;
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            "quick" => extent = &QUICK,
+            "--only" => {
+                let names = words.next().context("--only needs names")?;
+                only = Some(names.split(',').collect());
+            }
+            "--binary" => binary = Some(words.next().context("--binary needs a path")?.into()),
+            other => {
+                bail!("bench does not know {other:?}: [quick] [--only NAME,…] [--binary PATH]")
             }
         }
     }
-    let path = root().join("docs/benchmarks.md");
-    fs::write(&path, page(&lines)?)
-        .with_context(|| format!("{} cannot be written", path.display()))?;
-    eprintln!("{} written", path.display());
+    let known: Vec<&str> = SPECS
+        .iter()
+        .map(|spec| spec.name)
+        .chain([LIFECYCLE])
+        .collect();
+    if let Some(unknown) = only.iter().flatten().find(|name| !known.contains(name)) {
+        bail!(
+            "no workload is called {unknown:?}; there are {}",
+            known.join(", ")
+        );
+    }
+    let is_wanted = |name: &str| only.as_ref().is_none_or(|only| only.contains(&name));
+    let specs: Vec<&Spec> = SPECS.iter().filter(|spec| is_wanted(spec.name)).collect();
+    let binary = binary.map_or_else(live::binary, Ok)?;
+
+    let began = Instant::now();
+    let mut results = Results::default();
+    for round in 0..extent.rounds {
+        measure_round(&binary, extent, round, &specs, &mut results)?;
+    }
+    let lifecycles = is_wanted(LIFECYCLE)
+        .then(|| lifecycle::measure(&binary, extent.store_messages))
+        .transpose()?;
+    eprintln!("measured in {:.0} s", began.elapsed().as_secs_f64());
+    let is_full = extent.rounds == FULL.rounds && only.is_none();
+    write(&results, lifecycles.as_ref(), extent, is_full)
+}
+
+/// Every server once; their order turns from round to round, so that a drift of the machine meets all of them.
+fn measure_round(
+    binary: &Path,
+    extent: &Extent,
+    round: usize,
+    specs: &[&Spec],
+    results: &mut Results,
+) -> Result<()> {
+    let mut sides = [Side::Floor, Side::Apogee, Side::Java];
+    if round % 2 == 1 {
+        sides.reverse();
+    }
+    for flush in [Flush::Async, Flush::Sync] {
+        for side in sides {
+            let of_side: Vec<&Spec> = specs
+                .iter()
+                .copied()
+                .filter(|spec| spec.flush == flush && (spec.on_floor || side != Side::Floor))
+                .collect();
+            let mut shared: Option<Server> = None;
+            for spec in of_side {
+                // A Java broker is warmed once and serves all; fresh topics stand for a fresh store. The others start
+                // in no time, so they get one.
+                let server = match shared.take() {
+                    Some(server) if side == Side::Java => server,
+                    _ => {
+                        let server = Server::start(binary, side, flush)?;
+                        if side == Side::Java {
+                            table::warm(binary, &server, extent.java_warmup)?;
+                        }
+                        server
+                    }
+                };
+                let warmup = match side {
+                    Side::Java => extent.java_workload_warmup,
+                    Side::Floor | Side::Apogee => extent.warmup,
+                };
+                let report = table::measure(binary, spec, &server, warmup, extent.seconds)
+                    .with_context(|| format!("{} on {side:?}", spec.name))?;
+                eprintln!(
+                    "round {} of {}, {side:?}, {}: {report}",
+                    round + 1,
+                    extent.rounds,
+                    spec.name
+                );
+                results.add(spec.name, side, report);
+                if side == Side::Java {
+                    shared = Some(server);
+                } else {
+                    server.stop()?;
+                }
+            }
+            if let Some(server) = shared {
+                server.stop()?;
+            }
+        }
+    }
     Ok(())
 }
 
-fn measure(binary: &Path, server: Server, codec: Codec) -> Result<Report> {
-    let dir = tempfile::tempdir()?;
-    let (report, is_floor) = match server {
-        Server::Floor { sync } => {
-            let floor = Floor::start(binary, dir.path(), sync)?;
-            (
-                load(floor.addr, floor.child.id(), codec, WARMUP, false)?,
-                true,
-            )
-        }
-        Server::Apogee { sync } => {
-            let mode = if sync { "SYNC_FLUSH" } else { "ASYNC_FLUSH" };
-            let nameserver_dir = dir.path().join("nameserver");
-            fs::create_dir_all(&nameserver_dir)?;
-            let nameserver = Role::nameserver(binary, &nameserver_dir)?;
-            let lines = format!("flushDiskType={mode}\ndiskMaxUsedSpaceRatio=95\n");
-            let broker = Role::broker(binary, dir.path(), &nameserver.addr, &lines)?;
-            let report = load(broker.addr.parse()?, broker.pid(), codec, WARMUP, true)?;
-            broker.stop()?;
-            nameserver.stop()?;
-            (report, false)
-        }
-        Server::Java { sync } => {
-            let mode = if sync { "SYNC_FLUSH" } else { "ASYNC_FLUSH" };
-            let peer = JavaPeer::start(dir.path(), &format!("flushDiskType={mode}\n"))?;
-            (
-                load(
-                    peer.broker.parse()?,
-                    peer.broker_pid(),
-                    codec,
-                    JAVA_WARMUP,
-                    true,
-                )?,
-                false,
-            )
-        }
-    };
-    ensure!(
-        is_floor || report.is_clean(),
-        "the run is not clean:\n{report}"
-    );
-    Ok(report)
-}
-
-fn load(
-    target: SocketAddr,
-    pid: u32,
-    codec: Codec,
-    warmup: Duration,
-    create: bool,
-) -> Result<Report> {
-    let load = Load {
-        pid: Some(pid),
-        create,
-        connections: CONNECTIONS,
-        window: WINDOW,
-        body_bytes: BODY_BYTES,
-        codec,
-        warmup,
-        measured: MEASURED,
-        ..Load::new(target)
-    };
-    bench::run_workload(&load, &Workload::Send)
-}
-
-/// The floor program as a process, ended by id when dropped.
-struct Floor {
-    child: Child,
-    addr: SocketAddr,
-}
-
-impl Floor {
-    fn start(binary: &Path, dir: &Path, sync: bool) -> Result<Self> {
-        let mut command = Command::new(binary);
-        command
-            .args(["bench", "floor", "--file"])
-            .arg(dir.join("floor.dat"));
-        if sync {
-            command.arg("--sync");
-        }
-        let mut child = command.stdout(Stdio::piped()).spawn()?;
-        let stdout = child.stdout.take().expect("stdout is piped");
-        let mut line = String::new();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line)?;
-        let addr = line
-            .trim()
-            .rsplit(' ')
-            .next()
-            .unwrap_or_default()
-            .parse()
-            .context(line.clone())?;
-        Ok(Self { child, addr })
+fn write(
+    results: &Results,
+    lifecycles: Option<&Lifecycles>,
+    extent: &Extent,
+    is_full: bool,
+) -> Result<()> {
+    let text = page::text(results, lifecycles, extent.rounds, extent.seconds);
+    if !is_full {
+        print!("{text}");
+        return Ok(());
     }
-}
-
-impl Drop for Floor {
-    fn drop(&mut self) {
-        // Ended already, or ended here: nothing else could be done about it.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    let docs = root().join("docs");
+    fs::create_dir_all(docs.join("benchmarks"))?;
+    for (name, svg) in page::plots(results) {
+        fs::write(docs.join("benchmarks").join(name), svg)?;
     }
-}
-
-fn page(lines: &[Line]) -> Result<String> {
-    let mut page = String::from(
-        "# Benchmarks\n\n<!-- Written by `cargo xtask bench`. -->\n\n\
-         One load generator (`apogee bench send`) drives every server with the same frames: 1 KiB bodies, four connections with 64 requests in flight each, eight\n\
-         queues. Servers run one after the other, each with a fresh store. Every acknowledged message is counted in the\n\
-         broker's queues afterwards. The floor is the least that any broker must do for the load: cut frames, checksum, build the record, one write for a read's\n\
-         records, answer. Absolute figures do not travel between machines; the ratios do.\n\n",
-    );
-    let _ = writeln!(page, "{}\n", machine());
-    page.push_str(
-        "| server | headers | msg/s | msg per broker CPU-second | of the floor | over Java, same headers and flush | p50 / p99 / p999 ms | anonymous memory |\n\
-         |---|---|---|---|---|---|---|---|\n",
-    );
-    for line in lines {
-        let find = |wanted: fn(bool) -> Server| {
-            let sync = matches!(
-                line.server,
-                Server::Floor { sync: true }
-                    | Server::Apogee { sync: true }
-                    | Server::Java { sync: true }
-            );
-            lines
-                .iter()
-                .find(|other| other.server == wanted(sync) && other.codec == line.codec)
-        };
-        let floor = find(|sync| Server::Floor { sync }).context("the floor was not measured")?;
-        let java = find(|sync| Server::Java { sync }).context("Java was not measured")?;
-        let memory = line.median(|run| {
-            run.broker
-                .as_ref()
-                .map_or(0.0, |broker| broker.anonymous_bytes as f64)
-        });
-        let _ = writeln!(
-            page,
-            "| {} | {} | {} | {} | {:.0} % | {:.1}× | {:.2} / {:.2} / {:.2} | {:.0} MiB |",
-            line.server.name(),
-            if line.codec == Codec::Json {
-                "JSON"
-            } else {
-                "binary"
-            },
-            thousands(line.median(|run| run.messages_per_second)),
-            thousands(line.per_cpu_second()),
-            line.per_cpu_second() / floor.per_cpu_second() * 100.0,
-            line.per_cpu_second() / java.per_cpu_second(),
-            line.median(|run| run.latency.p50_ms),
-            line.median(|run| run.latency.p99_ms),
-            line.median(|run| run.latency.p999_ms),
-            memory / f64::from(1 << 20),
-        );
-    }
-    page.push_str(
-        "\nThe generator shares the two cores with the server, so msg/s says how the two divide them; msg per broker CPU-second is the sturdier figure.\n\n\
-         Repeat the table: `cargo xtask bench`. One line of it: `apogee bench send --target HOST:PORT --pid PID --codec json|binary`.\n",
-    );
-    Ok(page)
-}
-
-fn machine() -> String {
-    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| {
-        line.strip_prefix("model name")?
-            .split_once(": ")
-            .map(|(_, name)| name)
-    });
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let date = Command::new("date")
-        .arg("+%Y-%m-%d")
-        .output()
-        .map(|o| o.stdout)
-        .unwrap_or_default();
-    format!(
-        "Measured {} on {cores} cores ({}), Linux {}.",
-        String::from_utf8_lossy(&date).trim(),
-        model.unwrap_or("unknown processor").trim(),
-        kernel.trim()
-    )
-}
-
-/// 1234567 as "1,235 k".
-fn thousands(value: f64) -> String {
-    let k = (value / 1000.0).round() as u64;
-    if k >= 1000 {
-        format!("{},{:03} k", k / 1000, k % 1000)
-    } else {
-        format!("{k} k")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn figures_are_rounded_to_thousands() {
-        assert_eq!(thousands(47_300.0), "47 k");
-        assert_eq!(thousands(1_234_567.0), "1,235 k");
-    }
+    let path = docs.join("benchmarks.md");
+    fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+    eprintln!("{} written", path.display());
+    Ok(())
 }

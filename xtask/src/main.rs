@@ -27,7 +27,8 @@ cargo xtask VERB
   crash-images --journal FILE POSITION IMAGE
                          one of them again, of a recording that was kept
   fuzz SECONDS           libFuzzer over every decoder, SECONDS in all; inputs that fail stay in fuzz/artifacts
-  bench                  the load table (floor, Apogee, Java broker); rewrites docs/benchmarks.md
+  bench [quick] [--only NAME,…] [--binary PATH]
+                         the load table (floor, Apogee, Java broker); the whole of it rewrites docs/benchmarks.md
   tidy                   the rules of the code base that a program can check
   docs-configuration     write docs/configuration.md from the declared keys (--check: only compare)
 ";
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
             crash_images::again(file, position, image)
         }
         ["fuzz", seconds] => seconds.parse().map_err(Into::into).and_then(fuzz::campaign),
-        ["bench"] => bench::write_page(),
+        ["bench", rest @ ..] => bench::from_words(rest),
         ["tidy"] => ci::tidy(),
         ["docs-configuration"] => configuration_page::write(),
         ["docs-configuration", "--check"] => configuration_page::check(),

@@ -13,7 +13,7 @@ use crate::interop::child::Running;
 use crate::interop::toolchain;
 
 /// The version that stands for Java here; see `interop/java-peer/pom.xml`.
-const VERSION: &str = "5.3.3";
+pub(crate) const VERSION: &str = "5.3.3";
 
 /// Class loading of a broker takes ten seconds on a busy machine.
 const START_MAX: Duration = Duration::from_secs(90);

@@ -265,6 +265,14 @@ impl Received {
 }
 
 impl Report {
+    /// What `--json` printed.
+    ///
+    /// # Errors
+    /// When it is no report.
+    pub fn from_json(text: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(text)
+    }
+
     /// Whether every message was taken, is where it belongs, and arrived once. A run that is not clean is a failed run.
     pub fn is_clean(&self) -> bool {
         self.verified.is_clean()
