@@ -4,11 +4,11 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use protocol::record::{self, MAGIC_V1, MAGIC_V2};
+use protocol::record::{self, CheckBody, MAGIC_V1, MAGIC_V2};
 
 use crate::error::ReadError;
 use crate::queue::files::read_fully;
-use crate::queue::load::copy_entries;
+use crate::queue::load::{copy_entries, entry_at};
 use crate::queue::{Entry, Queue};
 use crate::store::Inner;
 
@@ -20,6 +20,11 @@ const LOOK_ENTRIES: u64 = 128;
 const GAP_BYTES: u64 = 8 << 10;
 /// Bytes read together at most, unless one record is larger.
 const RUN_BYTES: u64 = 1 << 20;
+
+/// What Java names the checksum of a whole record, with the separator behind the name.
+const PROPERTY_CRC: &str = "__CRC32#\u{1}";
+/// That name, ten digits and a separator.
+const PROPERTY_CRC_BYTES: usize = PROPERTY_CRC.len() + 11;
 
 /// Which messages of a queue.
 #[derive(Clone, Copy)]
@@ -171,7 +176,7 @@ pub(crate) fn read(
     if selected.wanted.is_empty() {
         return empty(selected.status, selected.next);
     }
-    let (records, until) = fetch(inner, &selected.wanted, mode)?;
+    let (records, until) = fetch(inner, request, &selected.wanted, mode)?;
     let next = until.unwrap_or(selected.next);
     let status = if records.is_empty() {
         ReadStatus::MessageWasRemoving
@@ -226,6 +231,26 @@ fn select(
             break;
         }
         if looked.is_empty() {
+            let next = selected.next + 1;
+            if next < max
+                && entry_at(&inner.queues.files, queue, next, wait)
+                    .ok()
+                    .flatten()
+                    .is_some()
+            {
+                // One entry is damaged, and those behind it are not.
+                tracing::error!(
+                    topic = request.topic,
+                    queue_id = request.queue_id,
+                    queue_offset = selected.next,
+                    "a consume queue entry is damaged; its message is passed over"
+                );
+                if selected.wanted.is_empty() {
+                    selected.status = ReadStatus::MessageWasRemoving;
+                }
+                selected.next = next;
+                continue;
+            }
             if selected.wanted.is_empty() {
                 let file_entries = inner.queues.files.file_entries();
                 selected.status = ReadStatus::OffsetFoundNull;
@@ -270,6 +295,7 @@ fn select(
 /// Gets the records. The second value is the offset of the first one that would have needed waiting, when some before it did not.
 fn fetch(
     inner: &Inner,
+    request: &Read<'_>,
     wanted: &[Wanted],
     mode: ReadMode,
 ) -> Result<(Vec<Bytes>, Option<u64>), ReadError> {
@@ -280,8 +306,11 @@ fn fetch(
             .iter()
             .map(|wanted| (wanted.entry.physical, wanted.entry.size)),
         |index, bytes| {
-            records[index] = bytes;
-            missing -= 1;
+            // What lies in memory is whole, but a damaged entry may point at something else.
+            if is_wanted(&bytes, request, &wanted[index]) {
+                records[index] = bytes;
+                missing -= 1;
+            }
         },
     );
     let mut until = None;
@@ -294,6 +323,7 @@ fn fetch(
         let count = run_length(inner, &wanted[index..], &records[index..]);
         match read_run(
             inner,
+            request,
             &wanted[index..index + count],
             &mut records[index..index + count],
             mode,
@@ -335,39 +365,95 @@ fn run_length(inner: &Inner, wanted: &[Wanted], records: &[Bytes]) -> usize {
 
 fn read_run(
     inner: &Inner,
+    request: &Read<'_>,
     wanted: &[Wanted],
     records: &mut [Bytes],
     mode: ReadMode,
 ) -> Result<(), ReadError> {
     let start = wanted[0].entry.physical;
     let end = wanted[wanted.len() - 1].entry.end();
+    let head_end = start + record::HEAD_BYTES as u64;
     inner.log.cache.note_file_read(inner.clock.now_ms());
+    // A damaged size would have a large part of the segment read for nothing.
+    if end - start > RUN_BYTES
+        && !read_log(inner, start, head_end, mode)?
+            .is_some_and(|head| is_wanted(&head, request, &wanted[0]))
+    {
+        complain(
+            request,
+            &wanted[0],
+            "no record where the consume queue says",
+        );
+        return Ok(());
+    }
     let Some(bytes) = read_log(inner, start, end, mode)? else {
         return Ok(());
     };
     for (wanted, record) in wanted.iter().zip(records) {
         let from = (wanted.entry.physical - start) as usize;
         let to = from + wanted.entry.size as usize;
-        if bytes.len() >= to
-            && is_record_at(&bytes[from..to], wanted.entry.physical, wanted.entry.size)
-        {
-            *record = bytes.slice(from..to);
-        } else {
-            tracing::warn!(
-                physical = wanted.entry.physical,
-                size = wanted.entry.size,
-                queue_offset = wanted.offset,
-                "no record where the consume queue says"
-            );
+        let found = bytes.get(from..to);
+        match found {
+            Some(found) if !is_wanted(found, request, wanted) => {
+                complain(request, wanted, "no record where the consume queue says");
+            }
+            Some(found) if !is_intact(found, Some(request.topic)) => {
+                complain(request, wanted, "a record is damaged");
+            }
+            Some(_) => *record = bytes.slice(from..to),
+            None => complain(request, wanted, "no record where the consume queue says"),
         }
     }
     Ok(())
+}
+
+fn complain(request: &Read<'_>, wanted: &Wanted, what: &str) {
+    tracing::error!(
+        topic = request.topic,
+        queue_id = request.queue_id,
+        queue_offset = wanted.offset,
+        physical = wanted.entry.physical,
+        size = wanted.entry.size,
+        "{what}; the message is passed over"
+    );
+}
+
+/// Whether the head is that of the record which the entry of the queue means.
+fn is_wanted(bytes: &[u8], request: &Read<'_>, wanted: &Wanted) -> bool {
+    is_record_at(bytes, wanted.entry.physical, wanted.entry.size)
+        && record::peek_queue_id(bytes) == Some(request.queue_id)
+        && record::peek_queue_offset(bytes) == Some(wanted.offset)
 }
 
 fn is_record_at(bytes: &[u8], physical: u64, size: u32) -> bool {
     matches!(record::peek_magic(bytes), Some(MAGIC_V1 | MAGIC_V2))
         && record::peek_size(bytes) == Some(size)
         && record::peek_physical_offset(bytes) == Some(physical)
+}
+
+/// Whether a record that comes from a file is what was written, as far as it carries a checksum: the body has one, and a Java broker may have put one
+/// over the whole record among the properties (Java 5.3.3: `enabledAppendPropCRC`).
+fn is_intact(bytes: &[u8], topic: Option<&str>) -> bool {
+    let Ok(record) = record::decode(bytes, CheckBody::Yes) else {
+        return false;
+    };
+    topic.is_none_or(|topic| topic == record.topic) && property_crc_fits(bytes, record.properties)
+}
+
+/// The property that ends the record: its name, ten decimal digits, the lowest first, and a separator. It covers everything before it.
+fn property_crc_fits(bytes: &[u8], properties: &str) -> bool {
+    let crc = properties.len().checked_sub(PROPERTY_CRC_BYTES);
+    let crc = crc.and_then(|at| properties.get(at..)?.strip_prefix(PROPERTY_CRC));
+    let Some(digits) = crc.and_then(|crc| crc.strip_suffix('\u{2}')) else {
+        return true;
+    };
+    let stored = digits.bytes().rev().try_fold(0u64, |sum, digit| {
+        digit
+            .is_ascii_digit()
+            .then(|| sum * 10 + u64::from(digit - b'0'))
+    });
+    let covered = &bytes[..bytes.len() - PROPERTY_CRC_BYTES];
+    stored == Some(u64::from(record::body_crc(covered)))
 }
 
 /// Bytes `start..end` of the log, which lie in one segment; fewer at the segment's end. None when the segment is gone.
@@ -433,8 +519,18 @@ pub(crate) fn record_at(
         .get(std::iter::once((physical, size)), |_, bytes| {
             found = Some(bytes)
         });
-    if found.is_none() {
-        found = read_log(inner, physical, end, mode)?;
+    if found.is_some() {
+        return Ok(found.filter(|bytes| is_record_at(bytes, physical, size)));
     }
-    Ok(found.filter(|bytes| bytes.len() == size as usize && is_record_at(bytes, physical, size)))
+    let Some(bytes) = read_log(inner, physical, end, mode)? else {
+        return Ok(None);
+    };
+    if bytes.len() == size as usize
+        && is_record_at(&bytes, physical, size)
+        && is_intact(&bytes, None)
+    {
+        return Ok(Some(bytes));
+    }
+    tracing::error!(physical, size, "a record is damaged");
+    Ok(None)
 }

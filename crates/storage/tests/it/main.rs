@@ -4,6 +4,7 @@
 
 mod append;
 mod concurrent;
+mod damage;
 mod derived;
 mod faults;
 mod format;
