@@ -12,7 +12,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use bench::Report;
 
 use crate::cargo::root;
 use crate::live;
@@ -56,7 +57,8 @@ const QUICK: Extent = Extent {
 /// `bench [quick] [--only NAME,NAME] [--binary PATH]`: only a full run rewrites the page; others print what it would say.
 ///
 /// # Errors
-/// When a server does not start, or a run lost or refused messages: such a run says nothing.
+/// When a server does not start, or a run of Apogee lost, repeated or refused messages. What the Java broker refuses is
+/// told on the page.
 pub(crate) fn from_words(words: &[&str]) -> Result<()> {
     let mut extent = &FULL;
     let mut only: Option<Vec<&str>> = None;
@@ -99,8 +101,14 @@ pub(crate) fn from_words(words: &[&str]) -> Result<()> {
         .then(|| lifecycle::measure(&binary, extent.store_messages))
         .transpose()?;
     eprintln!("measured in {:.0} s", began.elapsed().as_secs_f64());
-    let is_full = extent.rounds == FULL.rounds && only.is_none();
-    write(&results, lifecycles.as_ref(), extent, is_full)
+    let own_failures = results.failures(Side::Apogee) + results.failures(Side::Floor);
+    let is_full = own_failures == 0 && extent.rounds == FULL.rounds && only.is_none();
+    write(&results, lifecycles.as_ref(), extent, is_full)?;
+    ensure!(
+        own_failures == 0,
+        "{own_failures} run(s) of Apogee or the floor failed, so the page is left as it was"
+    );
+    Ok(())
 }
 
 /// Every server once; their order turns from round to round, so that a drift of the machine meets all of them.
@@ -140,15 +148,25 @@ fn measure_round(
                     Side::Java => extent.java_workload_warmup,
                     Side::Floor | Side::Apogee => extent.warmup,
                 };
-                let report = table::measure(binary, spec, &server, warmup, extent.seconds)
-                    .with_context(|| format!("{} on {side:?}", spec.name))?;
-                eprintln!(
-                    "round {} of {}, {side:?}, {}: {report}",
+                let run = format!(
+                    "round {} of {}, {side:?}, {}",
                     round + 1,
                     extent.rounds,
                     spec.name
                 );
-                results.add(spec.name, side, report);
+                let measured = attempts(side, &run, || {
+                    table::measure(binary, spec, &server, warmup, extent.seconds)
+                });
+                match measured {
+                    Ok(report) => {
+                        eprintln!("{run}: {report}");
+                        results.add(spec.name, side, report);
+                    }
+                    Err(error) => {
+                        eprintln!("{run} FAILED: {error:#}");
+                        results.add_failure(spec.name, side);
+                    }
+                }
                 if side == Side::Java {
                     shared = Some(server);
                 } else {
@@ -161,6 +179,17 @@ fn measure_round(
         }
     }
     Ok(())
+}
+
+/// A Java broker on a machine that others use for a moment refuses sends as "system busy": such a run is repeated once.
+fn attempts(side: Side, run: &str, mut measure: impl FnMut() -> Result<Report>) -> Result<Report> {
+    match measure() {
+        Err(error) if side == Side::Java => {
+            eprintln!("{run}, repeated: {error:#}");
+            measure()
+        }
+        outcome => outcome,
+    }
 }
 
 fn write(

@@ -125,8 +125,20 @@ fn figures(page: &mut String, results: &Results, flush: Flush, title: &str) {
     );
     for spec in SPECS.iter().filter(|spec| spec.flush == flush) {
         for side in SIDES {
-            if let Some(line) = figure_line(results, spec.name, side) {
-                let _ = writeln!(page, "| {} | {} | {line} |", spec.title, name(side));
+            let failures = match results.failures_of(spec.name, side) {
+                0 => String::new(),
+                count => format!(" ({count} run(s) failed)"),
+            };
+            match figure_line(results, spec.name, side) {
+                Some(line) => {
+                    let who = name(side) + &failures;
+                    let _ = writeln!(page, "| {} | {who} | {line} |", spec.title);
+                }
+                None if !failures.is_empty() => {
+                    let who = name(side);
+                    let _ = writeln!(page, "| {} | {who} |{failures} | | | | |", spec.title);
+                }
+                None => {}
             }
         }
     }

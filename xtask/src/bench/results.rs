@@ -6,23 +6,42 @@ use super::servers::Side;
 
 /// Every run, by workload and server.
 #[derive(Default)]
-pub(super) struct Results(Vec<(&'static str, Side, Report)>);
+pub(super) struct Results {
+    clean: Vec<(&'static str, Side, Report)>,
+    failed: Vec<(&'static str, Side)>,
+}
 
 impl Results {
     pub(super) fn add(&mut self, spec: &'static str, side: Side, report: Report) {
-        self.0.push((spec, side, report));
+        self.clean.push((spec, side, report));
+    }
+
+    /// A run that broke, or lost, repeated or refused messages: it counts for nothing but this.
+    pub(super) fn add_failure(&mut self, spec: &'static str, side: Side) {
+        self.failed.push((spec, side));
+    }
+
+    pub(super) fn failures(&self, side: Side) -> usize {
+        self.failed.iter().filter(|(_, of)| *of == side).count()
+    }
+
+    pub(super) fn failures_of(&self, spec: &str, side: Side) -> usize {
+        let failed = self.failed.iter();
+        failed
+            .filter(|(name, of)| *name == spec && *of == side)
+            .count()
     }
 
     pub(super) fn runs(&self, spec: &str, side: Side) -> Vec<&Report> {
         let matching = self
-            .0
+            .clean
             .iter()
             .filter(|(name, of, _)| *name == spec && *of == side);
         matching.map(|(_, _, report)| report).collect()
     }
 
     pub(super) fn of_side(&self, side: Side) -> impl Iterator<Item = &Report> {
-        let matching = self.0.iter().filter(move |(_, of, _)| *of == side);
+        let matching = self.clean.iter().filter(move |(_, of, _)| *of == side);
         matching.map(|(_, _, report)| report)
     }
 
