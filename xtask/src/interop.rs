@@ -20,6 +20,7 @@ type Part = fn() -> Result<Verdict>;
 
 /// Names as given on the command line, in the order of a whole run.
 const PARTS: &[(&str, Part)] = &[
+    ("instructions", || crate::instructions::check(false)),
     ("clients", clients::run),
     ("tls", clients::run_over_tls),
     ("rust", rust::run),

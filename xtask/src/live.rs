@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -14,6 +14,10 @@ use crate::cargo::{cargo, run, target_dir};
 
 /// How long a role may take until it says that it accepts connections.
 const START_MAX: Duration = Duration::from_secs(60);
+/// How often a condition is looked at.
+const POLL: Duration = Duration::from_millis(10);
+/// The topic that every broker registers, from which others are created.
+const AUTO_CREATE_TOPIC: &str = "TBW102";
 
 /// Builds the release binary once and says where it is.
 ///
@@ -28,6 +32,31 @@ pub(crate) fn binary() -> Result<PathBuf> {
         "apogee",
     ]))?;
     Ok(target_dir().join("release/apogee"))
+}
+
+/// Returns when the name server knows a broker. One that has started tells it a moment later, and until then there is
+/// nothing to create topics on.
+///
+/// # Errors
+/// When none has registered in time.
+pub(crate) fn wait_for_broker(nameserver: &str) -> Result<()> {
+    let known = async {
+        let reader = client::PullConsumer::new("route", nameserver)?;
+        let deadline = Instant::now() + START_MAX;
+        while let Err(error) = reader.queues(AUTO_CREATE_TOPIC).await {
+            if Instant::now() > deadline {
+                return Err(anyhow!(error).context("no broker has registered"));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        reader.shutdown().await;
+        Ok(())
+    };
+    // On a thread of its own, so that callers within a runtime may wait too.
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| tokio::runtime::Runtime::new()?.block_on(known));
+        waiting.join().expect("the waiting thread does not panic")
+    })
 }
 
 /// A running role.

@@ -6,6 +6,7 @@ mod ci;
 mod configuration_page;
 mod crash_images;
 mod fuzz;
+mod instructions;
 mod interop;
 mod kill;
 mod live;
@@ -29,6 +30,7 @@ cargo xtask VERB
   fuzz SECONDS           libFuzzer over every decoder, SECONDS in all; inputs that fail stay in fuzz/artifacts
   bench [quick] [--only NAME,…] [--binary PATH]
                          the load table (floor, Apogee, Java broker); the whole of it rewrites docs/benchmarks.md
+  instructions accept    the instruction counts of the hot paths become those that `test` compares with
   tidy                   the rules of the code base that a program can check
   docs-configuration     write docs/configuration.md from the declared keys (--check: only compare)
 ";
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         }
         ["fuzz", seconds] => seconds.parse().map_err(Into::into).and_then(fuzz::campaign),
         ["bench", rest @ ..] => bench::from_words(rest),
+        ["instructions", "accept"] => instructions::check(true).map(drop),
         ["tidy"] => ci::tidy(),
         ["docs-configuration"] => configuration_page::write(),
         ["docs-configuration", "--check"] => configuration_page::check(),

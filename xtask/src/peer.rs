@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 
 use crate::interop::child::Running;
 use crate::interop::toolchain;
+use crate::live::wait_for_broker;
 
 /// The version that stands for Java here; see `interop/java-peer/pom.xml`.
 pub(crate) const VERSION: &str = "5.3.3";
@@ -100,6 +101,7 @@ impl JavaPeer {
     pub(crate) fn start(dir: &Path, lines: &str) -> Result<JavaPeer> {
         let (nameserver, name_server_process) = start_nameserver(dir)?;
         let (broker, broker_process) = start_broker(dir, &nameserver, lines)?;
+        wait_for_broker(&nameserver)?;
         Ok(JavaPeer {
             name_server_process,
             broker_process,

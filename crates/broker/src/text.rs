@@ -1,51 +1,11 @@
-//! Numbers and message ids as text, written on the stack: an answer to a send allocates nothing.
+//! Message ids as text, written on the stack: an answer to a send allocates nothing.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Digits of the longest number, with its sign.
-const DECIMAL_BYTES_MAX: usize = 20;
 /// Hex digits of an IPv6 address, a port and an offset.
 const OFFSET_ID_BYTES_MAX: usize = 56;
 /// Hex digits of an offset at the end of an id.
 const OFFSET_DIGITS: usize = 16;
-
-/// A number as decimal text.
-pub(crate) struct Decimal {
-    bytes: [u8; DECIMAL_BYTES_MAX],
-    start: usize,
-}
-
-impl Decimal {
-    /// The text of `number`.
-    pub(crate) fn new(number: i64) -> Decimal {
-        let mut decimal = Decimal {
-            bytes: [0; DECIMAL_BYTES_MAX],
-            start: DECIMAL_BYTES_MAX,
-        };
-        let mut rest = number.unsigned_abs();
-        loop {
-            decimal.push_front(b'0' + (rest % 10) as u8);
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        if number < 0 {
-            decimal.push_front(b'-');
-        }
-        decimal
-    }
-
-    fn push_front(&mut self, byte: u8) {
-        self.start -= 1;
-        self.bytes[self.start] = byte;
-    }
-
-    /// The text.
-    pub(crate) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes[self.start..]).expect("digits are ASCII")
-    }
-}
 
 /// The ids of messages that one broker stores: its address in front, the physical offset behind.
 #[derive(Clone, Copy, Debug)]
@@ -97,13 +57,6 @@ fn hex(digit: u8) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_written_as_rust_writes_them() {
-        for number in [0, 7, -1, 10, 1_234_567_890, i64::MAX, i64::MIN] {
-            assert_eq!(Decimal::new(number).as_str(), number.to_string());
-        }
-    }
 
     #[test]
     fn ids_are_those_of_the_protocol() {

@@ -127,6 +127,7 @@ fn run_all(clients: &[Client]) -> Result<Verdict> {
     let data = tempfile::tempdir()?;
     let nameserver = Role::nameserver(&binary, data.path())?;
     let broker = Role::broker(&binary, data.path(), &nameserver.addr, "")?;
+    live::wait_for_broker(&nameserver.addr)?;
     for (client, _) in &commands {
         create_topics(&binary, &nameserver.addr, &prefix(*client))?;
     }

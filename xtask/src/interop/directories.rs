@@ -67,6 +67,7 @@ fn on_apogee(dir: &Path, fill: Option<&str>, dump: &[&str]) -> Result<String> {
     let binary = live::binary()?;
     let nameserver = Role::nameserver(&binary, dir)?;
     let broker = Role::broker(&binary, dir, &nameserver.addr, CONFIG)?;
+    live::wait_for_broker(&nameserver.addr)?;
     let dumped = work_on(dir, &nameserver.addr, &broker.addr, fill, dump)?;
     broker.stop()?;
     nameserver.stop()?;

@@ -64,6 +64,7 @@ fn apogee(dir: &Path) -> Result<String> {
     let binary = live::binary()?;
     let nameserver = Role::nameserver(&binary, dir)?;
     let broker = Role::broker(&binary, dir, &nameserver.addr, CONFIG)?;
+    live::wait_for_broker(&nameserver.addr)?;
     let printed = output(dir, &nameserver.addr, &broker.addr)?;
     broker.stop()?;
     nameserver.stop()?;

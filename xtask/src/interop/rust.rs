@@ -39,6 +39,7 @@ pub(super) fn run() -> Result<Verdict> {
     let dir = tempfile::tempdir()?;
     let nameserver = Role::nameserver(&binary, dir.path())?;
     let broker = Role::broker(&binary, dir.path(), &nameserver.addr, "")?;
+    live::wait_for_broker(&nameserver.addr)?;
     let against_apogee = Site::new(&binary, "apogee", &nameserver.addr);
     runtime.block_on(async { against_apogee?.all().await })?;
     broker.stop()?;

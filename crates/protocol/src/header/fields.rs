@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::HeaderError;
 use super::binary::{take_long, take_short};
-use super::scan::{Kind, Scanner, Token, unescape};
+use super::scan::{FieldIndex, Kind, Scanner, Token, unescape};
 use crate::number;
 
 /// Fields as they lie in a frame, or in a `FieldMap`. Cheap to copy; they were checked when the header was decoded.
@@ -15,6 +15,8 @@ pub struct Fields<'a>(Source<'a>);
 
 #[derive(Clone, Copy)]
 enum Source<'a> {
+    /// A JSON text, and where the fields lie in it.
+    JsonIndexed(&'a str, FieldIndex),
     /// A JSON object with its braces.
     Json(&'a str),
     /// Entries of the binary header whose bytes, lengths included, happen to be text: the usual case, and the quick one.
@@ -99,7 +101,10 @@ impl<'a> Fields<'a> {
     }
 
     /// A value that the scanner has accepted; anything but an object holds no fields.
-    pub(super) fn from_json(text: &'a str, value: Token) -> Self {
+    pub(super) fn from_json(text: &'a str, value: Token, index: Option<FieldIndex>) -> Self {
+        if let Some(index) = index {
+            return Self(Source::JsonIndexed(text, index));
+        }
         match value.text(text) {
             object if value.kind == Kind::Literal && object.starts_with('{') => {
                 Self(Source::Json(object))
@@ -136,6 +141,7 @@ impl<'a> Fields<'a> {
     #[inline]
     pub(crate) fn entries(&self) -> Entries<'a> {
         Entries(match self.0 {
+            Source::JsonIndexed(text, index) => Walk::JsonIndexed { text, index, at: 0 },
             Source::Json(text) => {
                 let mut scanner = Scanner::new(text);
                 scanner.begin_object();
@@ -193,8 +199,16 @@ fn is_whole(piece: &[u8]) -> bool {
 pub(crate) struct Entries<'a>(Walk<'a>);
 
 enum Walk<'a> {
+    JsonIndexed {
+        text: &'a str,
+        index: FieldIndex,
+        at: usize,
+    },
     Json(Scanner<'a>),
-    BinaryText { text: &'a str, at: usize },
+    BinaryText {
+        text: &'a str,
+        at: usize,
+    },
     Binary(&'a [u8]),
     Map(std::slice::Iter<'a, (Cow<'static, str>, String)>),
 }
@@ -217,6 +231,17 @@ impl<'a> Entries<'a> {
             escaped: false,
         };
         match &mut self.0 {
+            Walk::JsonIndexed { text, index, at } => {
+                let (name, value, escaped) = index.get(text, *at)?;
+                *at += 1;
+                Some((
+                    plain_name(name),
+                    FieldValue {
+                        text: value,
+                        escaped,
+                    },
+                ))
+            }
             Walk::Json(scanner) => loop {
                 let key = scanner.next_key()?;
                 let value = scanner.value().ok()?;

@@ -7,7 +7,7 @@ use super::scan::{Kind, Scanner, Token};
 use super::{Header, HeaderError, HeaderParts, WriteFields};
 use crate::frame::Codec;
 use crate::language::Language;
-use crate::number::{self, Decimal};
+use crate::number;
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
     let text = std::str::from_utf8(bytes).map_err(|_| HeaderError::NotUtf8)?;
@@ -22,15 +22,20 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
     };
     let mut scanner = Scanner::new(text);
     scanner.object(|scanner, key| {
+        let key = key.bytes(text);
+        if key == b"extFields" {
+            let (value, index) = scanner.value_indexed()?;
+            header.fields = Fields::from_json(text, value, index);
+            return Ok(());
+        }
         let value = scanner.value()?;
-        match key.bytes(text) {
+        match key {
             b"code" => header.code = integer(text, value, "code")?,
             b"version" => header.version = integer(text, value, "version")?,
             b"opaque" => header.opaque = integer(text, value, "opaque")?,
             b"flag" => header.flag = integer(text, value, "flag")?,
             b"language" => header.language = language(text, value),
             b"remark" => header.remark = (value.kind != Kind::Null).then(|| value.unescaped(text)),
-            b"extFields" => header.fields = Fields::from_json(text, value),
             _ => {}
         }
         Ok::<(), HeaderError>(())
@@ -90,14 +95,43 @@ pub(super) fn encode(header: &HeaderParts<'_>, fields: &impl WriteFields, out: &
 }
 
 fn put_integer(out: &mut BytesMut, value: i32) {
-    out.put_slice(Decimal::new(i64::from(value)).as_bytes());
+    out.put_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Whether a text stands in JSON as it is. Eight bytes a step.
+#[inline]
+fn is_plain(bytes: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    // The highest bit of each byte that is below `bound`; bytes beyond ASCII are not.
+    let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word & HIGHS;
+    let special = |word: u64| {
+        below(word, b' ')
+            | below(word ^ (ONES * u64::from(b'"')), 1)
+            | below(word ^ (ONES * u64::from(b'\\')), 1)
+    };
+    let mut words = bytes.chunks_exact(8);
+    let plain = words.by_ref().all(|word| {
+        let word: [u8; 8] = word.try_into().expect("eight bytes");
+        special(u64::from_le_bytes(word)) == 0
+    });
+    let mut rest = [b' '; 8];
+    let left = words.remainder();
+    rest[..left.len()].copy_from_slice(left);
+    plain && special(u64::from_le_bytes(rest)) == 0
 }
 
 /// A JSON string, escaped as fastjson does: short escapes where they exist, `\u00XX` for the other control characters.
 fn put_string(out: &mut BytesMut, text: &str) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    out.put_u8(b'"');
     let bytes = text.as_bytes();
+    out.reserve(bytes.len() + 2);
+    out.put_u8(b'"');
+    if is_plain(bytes) {
+        out.put_slice(bytes);
+        out.put_u8(b'"');
+        return;
+    }
     let mut written = 0;
     for (at, &byte) in bytes.iter().enumerate() {
         if byte >= b' ' && byte != b'"' && byte != b'\\' {

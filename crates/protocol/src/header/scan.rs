@@ -62,6 +62,69 @@ impl Token {
     }
 }
 
+/// Where the fields of a JSON object lie in its text, noted while it is checked, so that reading them need not scan again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FieldIndex {
+    places: [Place; FieldIndex::FIELDS_MAX],
+    count: u16,
+    /// One bit a field: its value holds escapes.
+    escaped: u16,
+}
+
+/// Positions of one field's name and value.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    name: u16,
+    name_end: u16,
+    value: u16,
+    value_end: u16,
+}
+
+impl FieldIndex {
+    /// Sends have at most 14 fields; a header with more is scanned twice.
+    const FIELDS_MAX: usize = 16;
+
+    fn new() -> Self {
+        Self {
+            places: [Place::default(); Self::FIELDS_MAX],
+            count: 0,
+            escaped: 0,
+        }
+    }
+
+    /// Notes a field. False when there is no room for it, or its name is not written plainly.
+    #[inline]
+    fn push(&mut self, name: Token, value: Token) -> bool {
+        let at = usize::from(self.count);
+        if at >= Self::FIELDS_MAX || value.end > u32::from(u16::MAX) || name.kind != Kind::Plain {
+            return false;
+        }
+        self.places[at] = Place {
+            name: name.start as u16,
+            name_end: name.end as u16,
+            value: value.start as u16,
+            value_end: value.end as u16,
+        };
+        self.escaped |= u16::from(value.kind == Kind::Escaped) << at;
+        self.count += 1;
+        true
+    }
+
+    /// Name, value, and whether the value holds escapes, of field `at` in `text`; `None` behind the last one.
+    #[inline(always)]
+    pub(crate) fn get<'a>(&self, text: &'a str, at: usize) -> Option<(&'a [u8], &'a str, bool)> {
+        if at >= usize::from(self.count) {
+            return None;
+        }
+        let place = self.places.get(at)?;
+        let name = text
+            .as_bytes()
+            .get(usize::from(place.name)..usize::from(place.name_end))?;
+        let value = text.get(usize::from(place.value)..usize::from(place.value_end))?;
+        Some((name, value, self.escaped >> at & 1 != 0))
+    }
+}
+
 /// Positions are followed, and pieces only cut out where somebody looks at them: that is what makes the scan fast.
 pub(crate) struct Scanner<'a> {
     text: &'a str,
@@ -164,6 +227,70 @@ impl<'a> Scanner<'a> {
                 continue;
             }
             return Ok(self.expect(b'}', "expected a comma or the end of the object")?);
+        }
+    }
+
+    /// The next value, with the places of its fields when it is an object with few of them.
+    pub(crate) fn value_indexed(&mut self) -> Result<(Token, Option<FieldIndex>), JsonError> {
+        if !self.take(b'{') {
+            return Ok((self.value()?, None));
+        }
+        let start = self.at - 1;
+        let mut index = FieldIndex::new();
+        if self.compact_fields(&mut index)? {
+            let object = self.token(start, self.at, Kind::Literal);
+            return Ok((object, Some(index)));
+        }
+        self.at = start;
+        index = FieldIndex::new();
+        let mut complete = true;
+        self.object(|scanner, name| {
+            let value = scanner.value_at(1)?;
+            if value.kind != Kind::Null {
+                complete &= index.push(name, value);
+            }
+            Ok::<(), JsonError>(())
+        })?;
+        let object = self.token(start, self.at, Kind::Literal);
+        Ok((object, complete.then_some(index)))
+    }
+
+    /// The fields behind the opening brace, when they are as clients write them: few, all of them strings, without white
+    /// space. False when anything else is met; the caller then begins again.
+    fn compact_fields(&mut self, index: &mut FieldIndex) -> Result<bool, JsonError> {
+        let bytes = self.bytes;
+        let mut at = self.at;
+        loop {
+            if bytes.get(at) != Some(&b'"') {
+                return Ok(false);
+            }
+            let name = at + 1;
+            let name_end = find_special(bytes, name);
+            let value = name_end + 3;
+            if bytes.get(name_end..value) != Some(b"\":\"") {
+                return Ok(false);
+            }
+            self.at = find_special(bytes, value);
+            let value = match bytes.get(self.at) {
+                Some(b'"') => self.token(value, self.at, Kind::Plain),
+                _ => {
+                    let token = self.escaped_rest(value)?;
+                    self.at = token.end as usize;
+                    token
+                }
+            };
+            if !index.push(self.token(name, name_end, Kind::Plain), value) {
+                return Ok(false);
+            }
+            at = self.at + 2;
+            match bytes.get(at - 1) {
+                Some(b',') => {}
+                Some(b'}') => {
+                    self.at = at;
+                    return Ok(true);
+                }
+                _ => return Ok(false),
+            }
         }
     }
 
@@ -348,6 +475,14 @@ fn unescape_owned(raw: &str) -> String {
         text.push_str(&rest[..at]);
         let escape = rest.as_bytes().get(at + 1).copied().unwrap_or(b'\\');
         if escape == b'u' {
+            // Properties are separated by \u0001 and \u0002.
+            if let Some([b'0', b'0', b'0', digit @ b'0'..=b'9']) =
+                rest.as_bytes().get(at + 2..at + 6)
+            {
+                text.push(char::from(digit - b'0'));
+                rest = &rest[at + 6..];
+                continue;
+            }
             let (character, length) = unicode_escape(&rest[at..]);
             text.push(character);
             rest = &rest[at + length..];

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use crate::header::{FieldError, FieldMap, FieldValue, Fields, ReadFields, WriteFields};
-use crate::number::Decimal;
 
 /// A type that a header's field can have.
 pub(crate) trait Field<'f>: Sized {
@@ -38,7 +37,7 @@ impl<'f> Field<'f> for i32 {
     }
 
     fn write(&self, name: &str, write: &mut dyn FnMut(&str, &str)) {
-        write(name, Decimal::new(i64::from(*self)).as_str());
+        write(name, itoa::Buffer::new().format(*self));
     }
 }
 
@@ -50,7 +49,7 @@ impl<'f> Field<'f> for i64 {
     }
 
     fn write(&self, name: &str, write: &mut dyn FnMut(&str, &str)) {
-        write(name, Decimal::new(*self).as_str());
+        write(name, itoa::Buffer::new().format(*self));
     }
 }
 

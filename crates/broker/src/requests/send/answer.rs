@@ -7,7 +7,7 @@ use storage::{AppendError, Appended};
 
 use crate::call::Refusal;
 use crate::settings::Settings;
-use crate::text::{Decimal, OffsetIds};
+use crate::text::OffsetIds;
 
 /// The fields of an answer that clients read even from a refusal.
 pub(super) struct Region<'a>(pub(super) &'a Settings);
@@ -31,8 +31,8 @@ pub(super) struct Sent<'a> {
 impl WriteFields for Sent<'_> {
     fn write_fields(&self, write: &mut dyn FnMut(&str, &str)) {
         write("msgId", self.message_id);
-        write("queueId", Decimal::new(self.queue_id.into()).as_str());
-        write("queueOffset", Decimal::new(self.queue_offset).as_str());
+        write("queueId", itoa::Buffer::new().format(self.queue_id));
+        write("queueOffset", itoa::Buffer::new().format(self.queue_offset));
         if let Some(transaction_id) = self.transaction_id {
             write("transactionId", transaction_id);
         }

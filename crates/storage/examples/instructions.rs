@@ -1,0 +1,169 @@
+//! The paths that every message takes, to be counted by callgrind: `cargo xtask instructions`.
+//!
+//! Arguments: the path, and how often it is taken. Two runs with different numbers tell the cost of one message; what
+//! starts and ends the process falls out of the difference.
+
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use platform::clock::RealClock;
+use platform::disk::RealDisk;
+use protocol::code::{RequestCode, ResponseCode};
+use protocol::command::Command;
+use protocol::frame::{self, Codec, FRAME_BYTES_MAX};
+use protocol::header::Header;
+use protocol::headers::{SendMessageRequest, SendMessageRequestV2, SendMessageResponse};
+use protocol::record::{self, CheckBody};
+use protocol::reply::{self, ReplyHead};
+use storage::{Config, FlushMode, NewMessage, Store};
+
+/// Messages of one append: what a busy connection brings with one read.
+const BATCH: usize = 64;
+const BODY_BYTES: usize = 1024;
+const PROPERTIES: &str = "UNIQ_KEY\u{1}7F000001000018B4AAC217E3B4F80000\u{2}WAIT\u{1}true\u{2}";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [path, times] = arguments.as_slice() else {
+        eprintln!("usage: instructions PATH TIMES");
+        return ExitCode::from(2);
+    };
+    let times: usize = times.parse().expect("a number of times");
+    match path.as_str() {
+        "decode-send-json" => decode(Codec::Json, times),
+        "decode-send-binary" => decode(Codec::Rocketmq, times),
+        "encode-answer-json" => encode(Codec::Json, times),
+        "encode-answer-binary" => encode(Codec::Rocketmq, times),
+        "decode-record" => decode_record(times),
+        "append" => append(times),
+        _ => {
+            eprintln!("there is no path {path}");
+            return ExitCode::from(2);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// From the bytes of a frame to the header of a send.
+fn decode(codec: Codec, times: usize) {
+    let header = SendMessageRequestV2(SendMessageRequest {
+        producer_group: "producers".into(),
+        topic: "TopicTest".into(),
+        default_topic: "TBW102".into(),
+        default_topic_queue_nums: 4,
+        queue_id: 3,
+        born_timestamp_ms: 1_700_000_000_000,
+        properties: Some(PROPERTIES.into()),
+        reconsume_times: Some(0),
+        unit_mode: Some(false),
+        batch: Some(false),
+        ..SendMessageRequest::default()
+    });
+    let mut command = Command::request(RequestCode::SEND_MESSAGE_V2, &header);
+    command.body = vec![b'x'; BODY_BYTES].into();
+    command.codec = codec;
+    let mut bytes = BytesMut::new();
+    command.encode(&mut bytes);
+    for _ in 0..times {
+        let (frame, _) = frame::split(black_box(&bytes), FRAME_BYTES_MAX)
+            .expect("a frame")
+            .expect("a whole frame");
+        let header = Header::decode(frame.codec, frame.header).expect("a header");
+        let send: SendMessageRequestV2<'_> = header.fields.read().expect("a send");
+        black_box((&send, frame.body));
+    }
+}
+
+/// The answer to a send.
+fn encode(codec: Codec, times: usize) {
+    let head = ReplyHead {
+        codec,
+        opaque: 123_456,
+        oneway: false,
+    };
+    let answer = SendMessageResponse {
+        msg_id: "7F00000100002A9F00000000000000FF".to_owned(),
+        queue_id: 3,
+        queue_offset: 123_456,
+        ..SendMessageResponse::default()
+    };
+    let mut out = BytesMut::with_capacity(64 << 10);
+    for _ in 0..times {
+        out.clear();
+        reply::encode(&mut out, head, ResponseCode::SUCCESS, None, &answer, &[]);
+        black_box(&out);
+    }
+}
+
+fn decode_record(times: usize) {
+    let new = record::NewRecord {
+        body_crc: record::body_crc(&[b'x'; BODY_BYTES]),
+        queue_id: 3,
+        flag: 0,
+        sys_flag: 0,
+        born_timestamp_ms: 1_700_000_000_000,
+        born_host: SocketAddr::from(([127, 0, 0, 1], 1)),
+        store_host: SocketAddr::from(([127, 0, 0, 1], 2)),
+        reconsume_times: 0,
+        prepared_transaction_offset: 0,
+        body: &[b'x'; BODY_BYTES],
+        topic: "TopicTest",
+        properties: PROPERTIES,
+    };
+    let mut bytes = BytesMut::new();
+    record::encode(&new, 7, 4096, 1_700_000_000_001, &mut bytes);
+    for _ in 0..times {
+        black_box(record::decode(black_box(&bytes), CheckBody::Yes).expect("a record"));
+    }
+}
+
+/// `times` messages into the log, in batches. What the kernel does is not counted.
+fn append(times: usize) {
+    let dir = std::env::temp_dir().join(format!("apogee-instructions-{}", std::process::id()));
+    let config = Config {
+        root: dir.clone(),
+        segment_bytes: 64 << 20,
+        index_slots: 1000,
+        index_entries: 1 << 20,
+        flush: FlushMode::Async,
+        // The threads behind the log stay out of the count.
+        flush_interval_ms: 3_600_000,
+        write_behind_interval_ms: 3_600_000,
+        disk_max_used_ratio: 99,
+        clean_forcibly_ratio: 100,
+        warning_ratio: 100,
+        ..Config::default()
+    };
+    let store = Store::open(config, Arc::new(RealDisk), Arc::new(RealClock::new()))
+        .expect("a directory to write to");
+    let body = vec![b'x'; BODY_BYTES];
+    let messages: Vec<NewMessage<'_>> = (0..BATCH)
+        .map(|number| NewMessage {
+            topic: "TopicTest",
+            queue_id: (number % 8) as i32,
+            flag: 0,
+            sys_flag: 0,
+            born_timestamp_ms: 1_700_000_000_000,
+            born_host: SocketAddr::from(([127, 0, 0, 1], 1)),
+            store_host: SocketAddr::from(([127, 0, 0, 1], 2)),
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            body: &body,
+            properties: PROPERTIES,
+        })
+        .collect();
+    let mut appended = Vec::with_capacity(BATCH);
+    for _ in 0..times / BATCH {
+        appended.clear();
+        store
+            .append(black_box(&messages), &mut appended)
+            .expect("a disk with room");
+        black_box(&appended);
+    }
+    // Not closed: the write behind would be counted.
+    std::fs::remove_dir_all(&dir).expect("the directory was made here");
+    std::process::exit(0);
+}
