@@ -4,10 +4,12 @@ use anyhow::{Result, bail};
 
 use crate::cargo::{cargo, root, run};
 use crate::report::{Outcome, summarize};
-use crate::{configuration_page, crash_images, interop, kill, tidy as rules};
+use crate::{bit_flips, configuration_page, crash_images, interop, kill, tidy as rules};
 
 /// Power cuts at every moment of recorded traffic.
 const CRASH_IMAGES: u64 = 5_000;
+/// Bits flipped in the files of a store.
+const BIT_FLIPS: u64 = 6_000;
 /// Kills in each of the two flush modes.
 const KILLS: usize = 25;
 
@@ -67,6 +69,9 @@ fn all_tests(part: Option<&str>) -> Vec<Outcome> {
         outcomes.push(Outcome::of("crash-images", || {
             crash_images::campaign(CRASH_IMAGES, 1)
         }));
+    }
+    if part.is_none_or(|part| part == "bit-flips") {
+        outcomes.push(Outcome::of("bit-flips", || bit_flips::campaign(BIT_FLIPS)));
     }
     outcomes.extend(interop::outcomes(part));
     outcomes

@@ -200,7 +200,8 @@ fn acknowledged(operations: &[Operation]) -> Result<usize> {
     Ok(known.acknowledged())
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+/// Runs a future that waits for time and other threads only.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = runtime::Builder::new_current_thread().enable_time().build();
     runtime
         .expect("a runtime without sockets needs nothing")

@@ -387,6 +387,14 @@ fn read_run(
         return Ok(());
     }
     let Some(bytes) = read_log(inner, start, end, mode)? else {
+        // It may have expired since it was selected; behind the log it never was.
+        if start >= inner.log.min() {
+            complain(
+                request,
+                &wanted[0],
+                "no record where the consume queue says",
+            );
+        }
         return Ok(());
     };
     for (wanted, record) in wanted.iter().zip(records) {

@@ -169,8 +169,18 @@ pub(crate) fn correct_min(files: &Files, queue: &Arc<Queue>, log_min: u64) -> io
         } else {
             low + (high - low) / 2
         };
+        let is_first = first_look;
         first_look = false;
-        match entry_at(files, queue, middle, true)? {
+        let found = entry_at(files, queue, middle, true)?;
+        if is_first
+            && found.is_none()
+            && let Some(next) = entry_at(files, queue, middle + 1, true)?
+            && next.physical >= log_min
+        {
+            // One damaged entry is not an expired one; whoever reads it is told.
+            return Ok(());
+        }
+        match found {
             Some(entry) if !entry.is_filler() && entry.physical >= log_min => high = middle,
             _ => low = middle + 1,
         }

@@ -87,6 +87,17 @@ fn a_damaged_queue_entry_hides_only_its_own_message() {
     check_all_but_the_damaged_are_served(&home);
 }
 
+/// A queue whose first entry was damaged began behind it, as if the message had expired, without a word.
+#[test]
+fn a_damaged_first_entry_is_not_taken_for_an_expired_one() {
+    let (home, ..) = closed();
+    let queue = "consumequeue/Topic/0/00000000000000000000";
+    flip(&home, queue, 8, 0x80);
+    let store = home.open();
+    assert_eq!(store.min_offset(TOPIC, 0), 0);
+    assert_eq!(read(&store, TOPIC, 0, 0, COUNT).records.len(), COUNT - 1);
+}
+
 /// A damaged entry with a size of a gigabyte reads the head of the record, not the gigabyte.
 #[test]
 fn a_damaged_size_is_not_believed() {
