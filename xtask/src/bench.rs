@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use bench::Report;
 
-use crate::cargo::root;
+use crate::cargo::{root, target_dir};
 use crate::live;
 
 use lifecycle::Lifecycles;
@@ -54,7 +54,8 @@ const QUICK: Extent = Extent {
     store_messages: 400_000,
 };
 
-/// `bench [quick] [--only NAME,NAME] [--binary PATH]`: only a full run rewrites the page; others print what it would say.
+/// `bench [quick] [--only NAME,NAME] [--binary PATH]`: only a full run rewrites the page; others print
+/// what it would say, and leave it with its plots in `target/bench`.
 ///
 /// # Errors
 /// When a server does not start, or a run of Apogee lost, repeated or refused messages. What the Java broker refuses is
@@ -198,12 +199,16 @@ fn write(
     extent: &Extent,
     is_full: bool,
 ) -> Result<()> {
-    let text = page::text(results, lifecycles, extent.rounds, extent.seconds);
+    let text = page::text(results, lifecycles, extent);
     if !is_full {
         print!("{text}");
-        return Ok(());
     }
-    let docs = root().join("docs");
+    // What is no full run is only for its reader.
+    let docs = if is_full {
+        root().join("docs")
+    } else {
+        target_dir().join("bench")
+    };
     fs::create_dir_all(docs.join("benchmarks"))?;
     for (name, svg) in page::plots(results) {
         fs::write(docs.join("benchmarks").join(name), svg)?;

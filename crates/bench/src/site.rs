@@ -12,6 +12,8 @@ use crate::load::Load;
 use crate::reader::Range;
 use crate::wire::Session;
 
+/// Questions in flight.
+const CALLS_AT_ONCE: usize = 64;
 const SETTLE_POLL: Duration = Duration::from_millis(20);
 
 /// The queues of a run and where they ended before it.
@@ -30,15 +32,34 @@ impl<'a> Site<'a> {
             ends_before: Vec::new(),
         };
         if load.create {
-            for topic in load.topic_names() {
-                site.create(&topic)?;
-            }
+            site.create_topics()?;
             site.ends_before = site.ends()?;
         }
         Ok(site)
     }
 
-    fn create(&mut self, topic: &str) -> Result<()> {
+    fn create_topics(&mut self) -> Result<()> {
+        for topics in self.load.topic_names().chunks(CALLS_AT_ONCE) {
+            let requests = topics.iter().map(|topic| self.creation(topic)).collect();
+            let responses = self.session.call_all(requests)?;
+            for (topic, response) in topics.iter().zip(responses) {
+                let code = response.response_code();
+                ensure!(
+                    code != ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
+                    "{} does not take topics: it is no broker (a name server?)",
+                    self.load.target
+                );
+                ensure!(
+                    code == ResponseCode::SUCCESS,
+                    "topic {topic} cannot be created: {code} {}",
+                    response.remark.unwrap_or_default()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn creation(&self, topic: &str) -> Command {
         let header = CreateTopicRequest {
             topic: topic.to_owned(),
             default_topic: "TBW102".to_owned(),
@@ -50,34 +71,31 @@ impl<'a> Site<'a> {
             order: false,
             ..CreateTopicRequest::default()
         };
-        let request = Command::request(RequestCode::UPDATE_AND_CREATE_TOPIC, &header);
-        let response = self.session.call(request)?;
-        let code = response.response_code();
-        ensure!(
-            code != ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
-            "{} does not take topics: it is no broker (a name server?)",
-            self.load.target
-        );
-        ensure!(
-            code == ResponseCode::SUCCESS,
-            "topic {topic} cannot be created: {code} {}",
-            response.remark.unwrap_or_default()
-        );
-        Ok(())
+        Command::request(RequestCode::UPDATE_AND_CREATE_TOPIC, &header)
     }
 
     /// The end of each queue, in the order in which senders number them.
     fn ends(&mut self) -> Result<Vec<u64>> {
-        let mut ends = Vec::new();
-        for topic in self.load.topic_names() {
-            for queue_id in 0..self.load.queues as i32 {
+        let queues = self.load.queues as i32;
+        let names = self.load.topic_names();
+        let places: Vec<(&String, i32)> = names
+            .iter()
+            .flat_map(|topic| (0..queues).map(move |queue_id| (topic, queue_id)))
+            .collect();
+        let mut ends = Vec::with_capacity(places.len());
+        for places in places.chunks(CALLS_AT_ONCE) {
+            let question = |(topic, queue_id): &(&String, i32)| {
                 let header = GetMaxOffsetRequest {
-                    topic: topic.clone(),
-                    queue_id,
+                    topic: (*topic).clone(),
+                    queue_id: *queue_id,
                     ..GetMaxOffsetRequest::default()
                 };
-                let request = Command::request(RequestCode::GET_MAX_OFFSET, &header);
-                let response = self.session.call(request)?;
+                Command::request(RequestCode::GET_MAX_OFFSET, &header)
+            };
+            let responses = self
+                .session
+                .call_all(places.iter().map(question).collect())?;
+            for ((topic, queue_id), response) in places.iter().zip(responses) {
                 let header: GetMaxOffsetResponse = response
                     .header()
                     .with_context(|| format!("the end of queue {queue_id} of {topic}"))?;

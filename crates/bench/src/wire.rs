@@ -28,11 +28,12 @@ pub(crate) fn connect(target: SocketAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// A connection for one request after another.
+/// A connection for questions to the server, beside the load.
 pub(crate) struct Session {
     target: SocketAddr,
     stream: TcpStream,
     input: Input,
+    answers: Vec<Option<Command>>,
 }
 
 impl Session {
@@ -41,34 +42,46 @@ impl Session {
             target,
             stream: connect(target)?,
             input: Input::new(),
+            answers: Vec::new(),
         })
     }
 
     /// Sends the request and waits for its answer.
-    pub(crate) fn call(&mut self, mut request: Command) -> Result<Command> {
-        request.opaque = OPAQUE_BASE;
-        let mut out = BytesMut::new();
-        request.encode(&mut out);
+    pub(crate) fn call(&mut self, request: Command) -> Result<Command> {
+        let mut answers = self.call_all(vec![request])?;
+        Ok(answers.remove(0))
+    }
+
+    /// Sends all requests and waits for all answers, which come back in the order of the requests.
+    pub(crate) fn call_all(&mut self, requests: Vec<Command>) -> Result<Vec<Command>> {
         let target = self.target;
+        let mut out = BytesMut::new();
+        for (index, mut request) in requests.into_iter().enumerate() {
+            request.opaque = OPAQUE_BASE + index as i32;
+            request.encode(&mut out);
+            self.answers.push(None);
+        }
         self.stream
             .write_all(&out)
             .with_context(|| format!("{target} closed the connection"))?;
-        let mut answer = None;
-        while answer.is_none() {
+        while self.answers.iter().any(Option::is_none) {
             ensure!(
                 self.input.fill(&mut self.stream)?,
                 "{target} does not answer"
             );
+            let answers = &mut self.answers;
             self.input.each(|header, body| {
                 // A broker may ask something of its clients in between.
                 if header.is_response() {
+                    let index = header.opaque.wrapping_sub(OPAQUE_BASE) as usize;
+                    let place = answers.get_mut(index).context("answer to no request")?;
                     let body = bytes::Bytes::copy_from_slice(body);
-                    answer = Some(Command::from_header(&header, frame::Codec::Json, body));
+                    *place = Some(Command::from_header(&header, frame::Codec::Json, body));
                 }
                 Ok(())
             })?;
         }
-        Ok(answer.expect("the loop ends with an answer"))
+        Ok(self.answers.drain(..).flatten().collect())
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) struct Lifecycle {
     /// From `kill -9` to the first accepted message, with a small and a large store.
     pub(super) kill_small_ms: f64,
     pub(super) kill_ms: f64,
-    pub(super) store_bytes: u64,
+    pub(super) store_messages: u64,
 }
 
 /// Measures both, with stores of a fifth of so many messages and of all of them.
@@ -79,11 +79,26 @@ fn accepted(addr: SocketAddr, began: Instant) -> Result<f64> {
 
 fn idle(pid: u32) -> Result<(u64, f64)> {
     thread::sleep(SETTLE);
-    let before = Usage::of(pid)?;
+    let before = threads_time(pid)?;
     thread::sleep(WATCHED);
-    let after = Usage::of(pid)?;
-    let cpu = (after.cpu_seconds - before.cpu_seconds) / WATCHED.as_secs_f64();
-    Ok((after.anonymous_bytes + after.file_bytes, cpu))
+    let used = threads_time(pid)?.saturating_sub(before);
+    let usage = Usage::of(pid)?;
+    Ok((
+        usage.anonymous_bytes + usage.file_bytes,
+        used.as_secs_f64() / WATCHED.as_secs_f64(),
+    ))
+}
+
+/// Processor time of the threads that are alive, to the nanosecond: an idle process uses less than a clock tick.
+fn threads_time(pid: u32) -> Result<Duration> {
+    let mut sum = Duration::ZERO;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end in between.
+        let text = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+        let nanoseconds = text.split(' ').next().and_then(|word| word.parse().ok());
+        sum += Duration::from_nanos(nanoseconds.unwrap_or(0));
+    }
+    Ok(sum)
 }
 
 /// Sends so many messages and reads all of them back.
@@ -98,30 +113,14 @@ fn fill(binary: &Path, addr: SocketAddr, topic: &str, messages: u64) -> Result<(
     Ok(())
 }
 
-fn bytes_below(dir: &Path) -> Result<u64> {
-    let mut sum = 0;
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let found = entry.metadata()?;
-        sum += if found.is_dir() {
-            bytes_below(&entry.path())?
-        } else {
-            // Segments are reserved ahead: what is written counts.
-            std::os::unix::fs::MetadataExt::blocks(&found) * 512
-        };
-    }
-    Ok(sum)
-}
-
-/// Fills in two steps; after each, kills and starts again. Gives both times and the bytes in the store.
+/// Fills in two steps; after each, kills and starts again. Gives both times.
 fn killed_twice(
     binary: &Path,
     addr: SocketAddr,
     messages: u64,
-    store: &Path,
     mut process: Process,
     mut start: impl FnMut() -> Result<Process>,
-) -> Result<(f64, f64, u64)> {
+) -> Result<(f64, f64)> {
     let mut times = [0.0; 2];
     for (step, share) in [messages / 5, messages - messages / 5]
         .into_iter()
@@ -133,7 +132,7 @@ fn killed_twice(
         process = start()?;
         times[step] = accepted(addr, began)?;
     }
-    Ok((times[0], times[1], bytes_below(store)?))
+    Ok((times[0], times[1]))
 }
 
 fn apogee(binary: &Path, messages: u64) -> Result<Lifecycle> {
@@ -153,15 +152,14 @@ fn apogee(binary: &Path, messages: u64) -> Result<Lifecycle> {
     let (idle_bytes, idle_cpu) = idle(process.0.id())?;
     let addr = command.broker;
     let start = || spawn(&mut command.of(binary));
-    let (kill_small_ms, kill_ms, store_bytes) =
-        killed_twice(binary, addr, messages, dir.path(), process, start)?;
+    let (kill_small_ms, kill_ms) = killed_twice(binary, addr, messages, process, start)?;
     Ok(Lifecycle {
         idle_bytes,
         idle_cpu,
         start_ms: median(starts).context("no starts")?,
         kill_small_ms,
         kill_ms,
-        store_bytes,
+        store_messages: messages,
     })
 }
 
@@ -221,15 +219,14 @@ fn java(binary: &Path, messages: u64) -> Result<Lifecycle> {
     fs::remove_dir_all(&store)?;
     let process = start()?;
     accepted(addr, Instant::now())?;
-    let (kill_small_ms, kill_ms, store_bytes) =
-        killed_twice(binary, addr, messages, &store, process, start)?;
+    let (kill_small_ms, kill_ms) = killed_twice(binary, addr, messages, process, start)?;
     Ok(Lifecycle {
         idle_bytes,
         idle_cpu,
         start_ms: median(starts).context("no starts")?,
         kill_small_ms,
         kill_ms,
-        store_bytes,
+        store_messages: messages,
     })
 }
 

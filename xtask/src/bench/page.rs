@@ -6,6 +6,7 @@ use std::process::Command;
 
 use bench::Report;
 
+use super::Extent;
 use super::goals::{Verdict, goals};
 use super::lifecycle::{Lifecycle, Lifecycles};
 use super::plot;
@@ -43,12 +44,14 @@ fn name(side: Side) -> String {
 }
 
 /// The whole page.
-pub(super) fn text(
-    results: &Results,
-    lifecycles: Option<&Lifecycles>,
-    rounds: usize,
-    seconds: u64,
-) -> String {
+pub(super) fn text(results: &Results, lifecycles: Option<&Lifecycles>, extent: &Extent) -> String {
+    let Extent {
+        rounds, seconds, ..
+    } = extent;
+    let (warm, each) = (
+        extent.java_warmup.as_secs(),
+        extent.java_workload_warmup.as_secs(),
+    );
     let mut page = format!(
         "# Benchmarks\n\n<!-- Written by `cargo xtask bench`. -->\n\n\
          One load generator, `apogee bench`, drives all servers in one run: the same frames, connections and in-flight counts. The floor is\n\
@@ -56,7 +59,7 @@ pub(super) fn text(
          Bodies are 1 KiB unless said; \"4 × 64\" is four connections with 64 requests in flight each. Headers are binary unless said.\n\
          Absolute figures do not travel between machines; the ratios do.\n\n{}\n\
          Each figure is the median of {rounds} run(s) of {seconds} s, servers in turning order; lowest and highest in parentheses. A Java broker is\n\
-         warmed for 26 s, then 3 s for each workload. Every run is verified: what was acknowledged is in the queues; what receivers got\n\
+         warmed for {warm} s, then {each} s for each workload. Every run is verified: what was acknowledged is in the queues; what receivers got\n\
          carries sender and number, and nothing is lost, repeated or left out.\n\n",
         machine()
     );
@@ -224,8 +227,11 @@ fn lifecycle(page: &mut String, both: &Lifecycles) {
         format!("{:.0} ms", l.kill_small_ms)
     });
     line("`kill -9` to accepting, the whole store", &|l| {
-        let gib = l.store_bytes as f64 / f64::from(1 << 30);
-        format!("{:.0} ms ({gib:.1} GiB)", l.kill_ms)
+        let millions = l.store_messages as f64 / 1e6;
+        format!(
+            "{:.0} ms ({millions:.1} million messages of 1 KiB)",
+            l.kill_ms
+        )
     });
     line("resident memory idle, files included", &|l| {
         format!("{:.0} MiB", l.idle_bytes as f64 / f64::from(1 << 20))
@@ -317,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_page_without_runs_says_what_was_not_measured() {
-        let text = text(&Results::default(), None, 1, 1);
+        let text = text(&Results::default(), None, &super::super::QUICK);
         assert!(text.contains("| not measured |") && !text.contains("NaN"));
     }
 }
