@@ -55,6 +55,15 @@ impl Language {
             .and_then(|number| u8::try_from(number).ok())
             .map_or(Self::OTHER, Self)
     }
+
+    /// The language of a number in JSON; `OTHER` for an unknown one, which would be written as that too.
+    pub(crate) fn from_number(number: u64) -> Self {
+        let known = usize::try_from(number).is_ok_and(|number| number < NAMES.len());
+        u8::try_from(number).map_or(
+            Self::OTHER,
+            |number| if known { Self(number) } else { Self::OTHER },
+        )
+    }
 }
 
 impl Default for Language {
@@ -93,10 +102,10 @@ impl<'de> serde::Deserialize<'de> for Language {
                 Ok(Language::from_name(name))
             }
             fn visit_u64<E>(self, number: u64) -> Result<Language, E> {
-                Ok(u8::try_from(number).map_or(Language::OTHER, Language))
+                Ok(Language::from_number(number))
             }
             fn visit_i64<E>(self, number: i64) -> Result<Language, E> {
-                Ok(u8::try_from(number).map_or(Language::OTHER, Language))
+                Ok(u64::try_from(number).map_or(Language::OTHER, Language::from_number))
             }
             fn visit_unit<E>(self) -> Result<Language, E> {
                 Ok(Language::OTHER)
@@ -120,5 +129,13 @@ mod tests {
     fn an_unknown_language_is_other() {
         assert_eq!(Language::from_name("COBOL"), Language::OTHER);
         assert_eq!(Language(200).name(), "OTHER");
+    }
+
+    /// Found by the fuzzer: a JSON header with the language 24 was passed on as OTHER, so that who received it saw another command than who sent it.
+    #[test]
+    fn an_unknown_number_is_other_when_it_is_read() {
+        assert_eq!(Language::from_number(24), Language::OTHER);
+        assert_eq!(Language::from_number(u64::MAX), Language::OTHER);
+        assert_eq!(Language::from_number(12), Language::RUST);
     }
 }

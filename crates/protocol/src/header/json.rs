@@ -57,7 +57,10 @@ fn integer(text: &str, value: Token, name: &'static str) -> Result<i32, HeaderEr
 fn language(text: &str, value: Token) -> Language {
     match value.kind {
         Kind::Plain => Language::from_name(value.text(text)),
-        Kind::Literal => value.text(text).parse().map_or(Language::OTHER, Language),
+        Kind::Literal => {
+            let number = value.text(text).parse();
+            number.map_or(Language::OTHER, Language::from_number)
+        }
         Kind::Escaped | Kind::Null => Language::OTHER,
     }
 }
