@@ -40,11 +40,35 @@ pub fn get<'a>(properties: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Every property, in order.
-pub fn iter(properties: &str) -> impl Iterator<Item = (&str, &str)> {
-    properties.split(PROPERTY_SEPARATOR).filter_map(|entry| {
-        let (name, value) = entry.split_once(NAME_VALUE_SEPARATOR)?;
-        (!name.is_empty() && !value.is_empty()).then_some((name, value))
-    })
+pub fn iter(properties: &str) -> Iter<'_> {
+    Iter { rest: properties }
+}
+
+/// See [`iter`].
+#[derive(Clone, Debug)]
+pub struct Iter<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (&'a str, &'a str);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.rest.is_empty() {
+            let bytes = self.rest.as_bytes();
+            let end = memchr::memchr(PROPERTY_SEPARATOR as u8, bytes).unwrap_or(bytes.len());
+            let entry = &self.rest[..end];
+            self.rest = self.rest.get(end + 1..).unwrap_or_default();
+            let separator = memchr::memchr(NAME_VALUE_SEPARATOR as u8, entry.as_bytes());
+            if let Some(at @ 1..) = separator
+                && at + 1 < entry.len()
+            {
+                return Some((&entry[..at], &entry[at + 1..]));
+            }
+        }
+        None
+    }
 }
 
 /// Appends one property to a property string.

@@ -89,7 +89,10 @@ fn prepare(
         let bytes = check(inner, message)?;
         let topic = match last_topic.take() {
             Some(topic) if *topic.name == *message.topic => topic,
-            _ => inner.queues.topic_or_create(message.topic),
+            _ => {
+                check_topic(message)?;
+                inner.queues.topic_or_create(message.topic)
+            }
         };
         let facts = Facts::of(message.properties);
         let hashes_from = scratch.hashes.len();
@@ -116,9 +119,8 @@ fn prepare(
     Ok(generation)
 }
 
-/// The size of the record, when the message can be stored at all.
-fn check(inner: &Inner, message: &NewMessage<'_>) -> Result<u32, AppendError> {
-    let config = &inner.config;
+/// Whether the topic can be stored at all.
+fn check_topic(message: &NewMessage<'_>) -> Result<(), AppendError> {
     if message.topic.is_empty() || message.topic.len() > TOPIC_BYTES_MAX {
         return Err(AppendError::TopicTooLong {
             bytes: message.topic.len(),
@@ -126,11 +128,24 @@ fn check(inner: &Inner, message: &NewMessage<'_>) -> Result<u32, AppendError> {
         });
     }
     // The topic names a directory, here and in Java.
-    if message.queue_id < 0 || !dispatch::is_directory_name(message.topic) {
-        return Err(AppendError::Unstorable {
-            topic: message.topic.to_owned(),
-            queue_id: message.queue_id,
-        });
+    if !dispatch::is_directory_name(message.topic) {
+        return Err(unstorable(message));
+    }
+    Ok(())
+}
+
+fn unstorable(message: &NewMessage<'_>) -> AppendError {
+    AppendError::Unstorable {
+        topic: message.topic.to_owned(),
+        queue_id: message.queue_id,
+    }
+}
+
+/// The size of the record, when the message can be stored at all.
+fn check(inner: &Inner, message: &NewMessage<'_>) -> Result<u32, AppendError> {
+    let config = &inner.config;
+    if message.queue_id < 0 {
+        return Err(unstorable(message));
     }
     if message.properties.len() > protocol::properties::BYTES_MAX {
         return Err(AppendError::PropertiesTooLong {

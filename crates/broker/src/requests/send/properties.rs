@@ -2,10 +2,6 @@
 
 use protocol::properties as names;
 
-/// Between a name and its value, and behind each value.
-const NAME_VALUE_SEPARATOR: u8 = names::NAME_VALUE_SEPARATOR as u8;
-const PROPERTY_SEPARATOR: u8 = names::PROPERTY_SEPARATOR as u8;
-
 /// What one walk over the property string finds.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Scan<'a> {
@@ -38,23 +34,8 @@ pub(crate) fn scan(properties: &str) -> Scan<'_> {
         wait: true,
         ..Scan::default()
     };
-    let mut rest = properties;
-    while !rest.is_empty() {
-        let entry = match memchr::memchr(PROPERTY_SEPARATOR, rest.as_bytes()) {
-            Some(at) => {
-                let entry = &rest[..at];
-                rest = &rest[at + 1..];
-                entry
-            }
-            None => std::mem::take(&mut rest),
-        };
-        let Some(at) = memchr::memchr(NAME_VALUE_SEPARATOR, entry.as_bytes()) else {
-            continue;
-        };
-        let (name, value) = (&entry[..at], &entry[at + 1..]);
-        if !value.is_empty() {
-            scan.note(name, value);
-        }
+    for (name, value) in names::iter(properties) {
+        scan.note(name, value);
     }
     scan
 }
@@ -138,7 +119,7 @@ pub(crate) fn store(
         }
     } else {
         text.push_str(properties);
-        if !properties.is_empty() && properties.as_bytes().last() != Some(&PROPERTY_SEPARATOR) {
+        if !properties.is_empty() && !properties.ends_with(names::PROPERTY_SEPARATOR) {
             text.push(names::PROPERTY_SEPARATOR);
         }
         // The id is a slice of the properties, so its place is known without a search.
