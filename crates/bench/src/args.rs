@@ -61,7 +61,7 @@ struct Common {
     /// The broker (not the name server), host:port.
     #[arg(long, value_name = "HOST:PORT", value_parser = resolve)]
     target: SocketAddr,
-    /// The broker's process, whose CPU, memory and device writes are read from /proc.
+    /// The broker's process, whose CPU, memory and descriptors are read from /proc; device writes are the machine's.
     #[arg(long)]
     pid: Option<u32>,
     /// Topic, created with --queues queues.

@@ -33,7 +33,7 @@ impl Codec {
 pub struct Load {
     /// The broker.
     pub target: SocketAddr,
-    /// The broker's process, whose CPU, memory and writes are read from /proc.
+    /// The broker's process, whose CPU, memory and descriptors are read from /proc.
     pub pid: Option<u32>,
     /// Topic; with more than one topic, `-0`, `-1` … is appended.
     pub topic: String,

@@ -1,10 +1,13 @@
-//! What a process has used so far, from /proc.
+//! What a process has used so far, from /proc, and what the machine's disks have done.
 
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+
+/// The kernel counts in sectors of this size, whatever the disk's are.
+const SECTOR_BYTES: u64 = 512;
 
 /// Resources of one process at one moment; differences of two moments are what an interval cost.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -15,9 +18,10 @@ pub struct Usage {
     pub anonymous_bytes: u64,
     /// Resident pages of files and shared memory, which the kernel may take back.
     pub file_bytes: u64,
-    /// Bytes that the process caused to be written to block devices.
+    /// Bytes that the machine's disks wrote, whoever caused it: a process is charged for the pages that it makes dirty,
+    /// which says little about what a sync writes.
     pub device_bytes_written: u64,
-    /// Bytes that the process caused to be read from block devices.
+    /// Bytes that they read.
     pub device_bytes_read: u64,
     /// Open descriptors.
     pub descriptors: u64,
@@ -35,14 +39,13 @@ impl Usage {
         };
         let status = read("status")?;
         let kib = |key| field(&status, key).unwrap_or(0) * 1024;
-        // /proc/PID/io may be closed to us even when the rest is open.
-        let io = read("io").unwrap_or_default();
+        let (device_bytes_read, device_bytes_written) = disks();
         Ok(Self {
             cpu_seconds: cpu_time(&read("stat")?)?.as_secs_f64(),
             anonymous_bytes: kib("RssAnon:"),
             file_bytes: kib("RssFile:") + kib("RssShmem:"),
-            device_bytes_written: field(&io, "write_bytes:").unwrap_or(0),
-            device_bytes_read: field(&io, "read_bytes:").unwrap_or(0),
+            device_bytes_written,
+            device_bytes_read,
             descriptors: fs::read_dir(format!("/proc/{pid}/fd"))
                 .map_or(0, |dir| dir.count() as u64),
         })
@@ -55,6 +58,28 @@ impl Usage {
     pub fn own() -> Result<Self> {
         Self::of(std::process::id())
     }
+}
+
+/// Bytes that all disks have read and written. Devices made of others (loop, device mapper, RAID) would count twice.
+fn disks() -> (u64, u64) {
+    let blocks = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let disks = blocks.filter(|disk| disk.path().join("device").exists());
+    let stats = disks.filter_map(|disk| fs::read_to_string(disk.path().join("stat")).ok());
+    stats.fold((0, 0), |(read, written), stat| {
+        let (more_read, more_written) = sectors(&stat).unwrap_or((0, 0));
+        (
+            read + more_read * SECTOR_BYTES,
+            written + more_written * SECTOR_BYTES,
+        )
+    })
+}
+
+/// Sectors read and written, from a disk's `stat`.
+fn sectors(stat: &str) -> Option<(u64, u64)> {
+    let mut fields = stat.split_whitespace();
+    let read = fields.nth(2)?.parse().ok()?;
+    let written = fields.nth(3)?.parse().ok()?;
+    Some((read, written))
 }
 
 fn field(text: &str, key: &str) -> Option<u64> {
@@ -80,6 +105,13 @@ mod tests {
     fn a_name_with_spaces_does_not_shift_the_fields() {
         let stat = "1 (a b) c) S 1 1 1 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 1 0 5 1 1";
         assert_eq!(cpu_time(stat).unwrap(), Duration::from_secs(3));
+    }
+
+    #[test]
+    fn sectors_are_the_third_and_the_seventh_figure() {
+        let stat = "   10  2  300 40  50  6  700 8 0 0 0";
+        assert_eq!(sectors(stat), Some((300, 700)));
+        assert_eq!(sectors(""), None);
     }
 
     #[test]

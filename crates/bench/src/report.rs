@@ -122,7 +122,7 @@ pub struct Drained {
     pub mib_per_second: f64,
     /// Times that it read the whole backlog.
     pub passes: u64,
-    /// Bytes that the broker's process read from block devices: how cold the backlog was.
+    /// Bytes that the machine's disks read meanwhile: how cold the backlog was.
     pub device_bytes_read: u64,
 }
 
@@ -137,7 +137,7 @@ pub struct BrokerCost {
     pub anonymous_bytes: u64,
     /// At its end.
     pub file_bytes: u64,
-    /// Written to block devices, per byte of body sent; `None` when nothing was sent.
+    /// Written by the machine's disks, per byte of body sent; `None` when nothing was sent.
     pub device_bytes_per_body_byte: Option<f64>,
     /// At its end.
     pub descriptors: u64,
