@@ -154,7 +154,11 @@ fn figure_line(results: &Results, spec: &str, side: Side) -> Option<String> {
     let with_spread = |figure: fn(&Report) -> f64| {
         let (low, high) = results.spread(spec, side, figure)?;
         let middle = thousands(of(figure)?);
-        Some(format!("{middle} ({}–{})", thousands(low), thousands(high)))
+        let (low, high) = (thousands(low), thousands(high));
+        if low == high {
+            return Some(middle);
+        }
+        Some(format!("{middle} ({low}–{high})"))
     };
     let is_limited = runs.iter().any(|run| run.generator.bottleneck.is_some());
     let mut latency = format!(

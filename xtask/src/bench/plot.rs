@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-const WIDTH: f64 = 860.0;
-const LEFT: f64 = 250.0;
+const WIDTH: f64 = 900.0;
+const LEFT: f64 = 310.0;
 const RIGHT: f64 = 90.0;
 const TOP: f64 = 70.0;
 const BAR: f64 = 11.0;
