@@ -110,7 +110,7 @@ pub(super) const SPECS: [Spec; 16] = [
     ),
     other(
         "cold",
-        "5,000 msg/s beside a reader of old messages",
+        "5,000 msg/s, cold reader",
         "cold --codec binary --rate 5000 --backlog 400000",
     ),
     send(
