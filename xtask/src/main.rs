@@ -28,7 +28,7 @@ cargo xtask VERB
                          N power cuts at every moment of recorded traffic (`test` does 5,000)
   crash-images --journal FILE POSITION IMAGE
                          one of them again, of a recording that was kept
-  bit-flips [N]          N single bits flipped in the files of a store, 100,000 unless given (`test` does 6,000)
+  bit-flips [N]          N single bits flipped in the files of a store, 30,000 unless given (`test` does 6,000)
   fuzz SECONDS           libFuzzer over every decoder, SECONDS in all; inputs that fail stay in fuzz/artifacts
   bench [quick] [--only NAME,…] [--binary PATH]
                          the load table (floor, Apogee, Java broker); the whole of it rewrites docs/benchmarks.md
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         ["crash-images", "--journal", file, position, image] => {
             crash_images::again(file, position, image)
         }
-        ["bit-flips"] => bit_flips::campaign(100_000),
+        ["bit-flips"] => bit_flips::campaign(30_000),
         ["bit-flips", flips] => flips
             .parse()
             .map_err(Into::into)
