@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use protocol::command::Command;
-use remoting::{Client, ClientConfig, InboundHandler};
+use remoting::{Client, ClientConfig, NoPushes};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Signals this soon after the first are the same wish: a supervisor signals a process and its group, a terminal's Ctrl-C
@@ -62,18 +61,6 @@ impl Signals {
 /// A client for the calls between roles. Roles serve requests on their own ports, so nothing is pushed to it.
 pub(crate) fn client() -> Client {
     Client::new(ClientConfig::default(), Arc::new(NoPushes))
-}
-
-struct NoPushes;
-
-impl InboundHandler for NoPushes {
-    fn on_request(
-        &self,
-        _: &str,
-        _: Command,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Option<Command>> + Send>> {
-        Box::pin(std::future::ready(None))
-    }
 }
 
 /// Prints a line for people and for programs that wait for it. A closed stdout is no reason to stop serving.

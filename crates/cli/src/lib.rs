@@ -17,8 +17,7 @@ use std::time::Duration;
 
 use admin::Admin;
 use clap::{Parser, Subcommand};
-use protocol::command::Command as Frame;
-use remoting::{Client, ClientConfig, InboundHandler};
+use remoting::{Client, ClientConfig, NoPushes};
 
 use output::Output;
 
@@ -197,19 +196,6 @@ fn hint(failure: &Failure) -> Option<&'static str> {
         ),
         admin::Error::UnknownCluster { .. } => Some("list the clusters with `clusterList`"),
         _ => None,
-    }
-}
-
-/// Nobody asks a command anything.
-struct NoPushes;
-
-impl InboundHandler for NoPushes {
-    fn on_request(
-        &self,
-        _: &str,
-        _: Frame,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Option<Frame>> + Send>> {
-        Box::pin(std::future::ready(None))
     }
 }
 

@@ -126,6 +126,20 @@ pub trait InboundHandler: Send + Sync + 'static {
     ) -> Pin<Box<dyn Future<Output = Option<Command>> + Send>>;
 }
 
+/// For a client that only asks: whatever a server sends is dropped.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoPushes;
+
+impl InboundHandler for NoPushes {
+    fn on_request(
+        &self,
+        _: &str,
+        _: Command,
+    ) -> Pin<Box<dyn Future<Output = Option<Command>> + Send>> {
+        Box::pin(std::future::ready(None))
+    }
+}
+
 /// A client. Cheap to clone; all clones share their connections, which are closed with the last of them.
 #[derive(Clone)]
 pub struct Client {

@@ -29,7 +29,7 @@ mod service;
 mod stream;
 pub mod tls;
 
-pub use client::{CallError, Client, ClientConfig, InboundHandler};
+pub use client::{CallError, Client, ClientConfig, InboundHandler, NoPushes};
 pub use connection::{Connection, Permit, SendError};
 pub use replies::Replies;
 pub use server::{Server, ServerConfig};

@@ -1,8 +1,6 @@
 //! A broker on a directory of its own and a free port, and loads short enough for a test.
 
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,22 +8,9 @@ use bench::Load;
 use broker::{Broker, BrokerKeys, Context};
 use platform::clock::RealClock;
 use platform::disk::RealDisk;
-use protocol::command::Command;
-use remoting::{Client, ClientConfig, InboundHandler};
+use remoting::{Client, ClientConfig, NoPushes};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-
-struct NoPushes;
-
-impl InboundHandler for NoPushes {
-    fn on_request(
-        &self,
-        _: &str,
-        _: Command,
-    ) -> Pin<Box<dyn Future<Output = Option<Command>> + Send>> {
-        Box::pin(async { None })
-    }
-}
 
 /// Ends when dropped. It runs on threads of its own, since the generator blocks those that call it.
 pub(crate) struct Server {

@@ -1,8 +1,6 @@
 //! A broker on a directory of its own and a free port, and a client that says what each request needs.
 
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +18,7 @@ use protocol::headers::{
 use protocol::properties;
 use protocol::record::{self, CheckBody};
 use protocol::sysflag;
-use remoting::{Client, ClientConfig, InboundHandler};
+use remoting::{Client, ClientConfig, NoPushes};
 use tempfile::TempDir;
 
 /// Long enough for a loaded machine, short enough for a test that hangs.
@@ -33,18 +31,6 @@ pub(crate) struct TestBroker {
     pub(crate) keys: BrokerKeys,
     pub(crate) disk: Arc<dyn Disk>,
     dir: TempDir,
-}
-
-struct NoPushes;
-
-impl InboundHandler for NoPushes {
-    fn on_request(
-        &self,
-        _: &str,
-        _: Command,
-    ) -> Pin<Box<dyn Future<Output = Option<Command>> + Send>> {
-        Box::pin(async { None })
-    }
 }
 
 pub(crate) fn client() -> Arc<Client> {

@@ -1,7 +1,5 @@
 //! A name server and brokers on free ports and directories of their own.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,23 +9,11 @@ use platform::disk::RealDisk;
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
 use protocol::headers::CreateTopicRequest;
-use remoting::{Client, ClientConfig, InboundHandler, ServerConfig};
+use remoting::{Client, ClientConfig, NoPushes, ServerConfig};
 use tempfile::TempDir;
 
 /// Long enough for a loaded machine, short enough for a test that hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-
-struct NoPushes;
-
-impl InboundHandler for NoPushes {
-    fn on_request(
-        &self,
-        _: &str,
-        _: Command,
-    ) -> Pin<Box<dyn Future<Output = Option<Command>> + Send>> {
-        Box::pin(async { None })
-    }
-}
 
 /// Ends when dropped.
 pub(crate) struct Cluster {

@@ -55,7 +55,7 @@ impl Fixture {
         Fixture {
             running,
             addr,
-            client: client(Arc::new(Silent)),
+            client: client(Arc::new(remoting::NoPushes)),
             directory,
         }
     }
@@ -97,18 +97,6 @@ impl Fixture {
 
 fn client(handler: Arc<dyn InboundHandler>) -> Client {
     Client::new(ClientConfig::default(), handler)
-}
-
-struct Silent;
-
-impl InboundHandler for Silent {
-    fn on_request(
-        &self,
-        _: &str,
-        _: Command,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Option<Command>> + Send>> {
-        Box::pin(std::future::ready(None))
-    }
 }
 
 fn route_request(topic: &str) -> GetRouteInfoRequest {
@@ -340,7 +328,7 @@ async fn a_slave_hears_of_its_master_and_members_are_listed() {
 #[tokio::test]
 async fn a_closed_connection_is_a_farewell() {
     let fixture = Fixture::start(|_| {});
-    let broker = client(Arc::new(Silent));
+    let broker = client(Arc::new(remoting::NoPushes));
     let request = registration("a", 0, "a:1", &["T", "U"], true);
     assert_eq!(
         broker
@@ -358,7 +346,7 @@ async fn a_closed_connection_is_a_farewell() {
 #[tokio::test]
 async fn a_silent_broker_expires_and_its_connection_is_closed() {
     let fixture = Fixture::start(|config| config.scan_not_active_broker_interval = 10);
-    let broker = client(Arc::new(Silent));
+    let broker = client(Arc::new(remoting::NoPushes));
     let bytes = body(&["T", "U"]).encode(false);
     let header = RegisterBrokerRequest {
         heartbeat_timeout_ms: Some(50),
@@ -475,7 +463,7 @@ async fn members_are_told_when_their_lowest_id_changes() {
     .unwrap();
     let addr = member.local_addr().to_string();
     let context = Context {
-        client: Some(client(Arc::new(Silent))),
+        client: Some(client(Arc::new(remoting::NoPushes))),
         ..Context::default()
     };
     let fixture = Fixture::start_in(tempfile::tempdir().unwrap(), context, |config| {
@@ -587,7 +575,7 @@ async fn a_port_in_use_is_a_clear_error() {
 #[tokio::test]
 async fn the_process_asks_its_own_name_server_without_a_socket() {
     let fixture = Fixture::start(|_| {});
-    let local = client(Arc::new(Silent));
+    let local = client(Arc::new(remoting::NoPushes));
     local.register_local("in-process", fixture.running.service());
     let request = registration("a", 0, "a:1", &["T", "U"], true);
     assert_eq!(
