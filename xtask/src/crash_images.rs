@@ -15,8 +15,8 @@ use platform::disk::{Operation, Replay};
 use tokio::runtime;
 
 use crate::cargo::target_dir;
-use crate::random::Random;
 use check::Known;
+use platform::random::Random;
 
 /// Images made of one recording; the next ones get traffic of their own.
 const IMAGES_PER_RECORDING: u64 = 2_000;
@@ -248,7 +248,7 @@ impl<'a> Player<'a> {
             known.learn(operation, self.config.segment_bytes)?;
         }
         let mut random = Random(image ^ (self.position as u64) << 32);
-        let disk = self.replay.disk().crash(random.next());
+        let disk = self.replay.disk().crash(random.next_u64());
         let checked =
             AssertUnwindSafe(|| block_on(check::check(disk, &self.config, known, &mut random)));
         match catch_unwind(checked) {

@@ -12,7 +12,6 @@ mod interop;
 mod kill;
 mod live;
 mod peer;
-mod random;
 mod report;
 mod tidy;
 

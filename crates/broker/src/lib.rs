@@ -60,6 +60,8 @@ pub use start::{Running, StartError};
 
 /// Requests of all connections that are on the blocking pool or wait for it. Each holds a copy of its request.
 const BLOCKING_REQUESTS_MAX: usize = 4096;
+/// The id of the broker that takes writes; its replicas have larger ones.
+const MASTER_ID: i64 = 0;
 
 /// A broker that serves.
 ///

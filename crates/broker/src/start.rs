@@ -17,12 +17,11 @@ use tokio::task::JoinHandle;
 use crate::config::BrokerKeys;
 use crate::service::BrokerService;
 use crate::settings::Settings;
-use crate::{BLOCKING_REQUESTS_MAX, Broker, Context, Identity};
+use crate::{BLOCKING_REQUESTS_MAX, Broker, Context, Identity, MASTER_ID};
 use crate::{
     clients, groups, locks, longpoll, offsets, persist, registration, system_topics, topics,
 };
 
-const MASTER_ID: i64 = 0;
 /// The VIP port lies this far below the port for clients.
 const VIP_PORT_BELOW: u16 = 2;
 

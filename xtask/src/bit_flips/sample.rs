@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use platform::disk::{Disk, OpenMode, SimulatedDisk};
 
-use crate::random::Random;
+use platform::random::Random;
 
 /// What a file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

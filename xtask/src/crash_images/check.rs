@@ -11,7 +11,7 @@ use storage::{Config, Read, ReadMode, ReadStatus, Store};
 
 use super::messages::{Message, QUEUES, settled};
 use super::traffic::{END_MS, Note, segment_start};
-use crate::random::Random;
+use platform::random::Random;
 
 /// Numbers of the messages that are sent after a power cut begin here.
 const AFTERWARDS: u64 = 1 << 40;
@@ -75,7 +75,7 @@ pub(crate) async fn check(
     let disk = match random.below(8) {
         0 => {
             drop(store);
-            disk.crash(random.next())
+            disk.crash(random.next_u64())
         }
         1 => {
             store.close();

@@ -6,7 +6,7 @@ use protocol::record::Record;
 use protocol::sysflag;
 use storage::{NewMessage, Store};
 
-use crate::random::Random;
+use platform::random::Random;
 
 /// Queues that the messages go to. One name is too long for a record of version 1.
 pub(crate) const QUEUES: [(&str, i32); 6] = [
@@ -49,7 +49,7 @@ impl Message {
         let mut body = number.to_be_bytes().to_vec();
         while body.len() < body_bytes as usize {
             // Runs of zeros too: they must not be taken for sectors that were never written.
-            let byte = random.next() as u8;
+            let byte = random.next_u64() as u8;
             let zeros = random.once_in(8);
             let run = 1 + random.below(if zeros { 700 } else { 8 }) as usize;
             body.extend(std::iter::repeat_n(if zeros { 0 } else { byte }, run));
@@ -70,7 +70,7 @@ impl Message {
         Message {
             topic,
             queue_id,
-            flag: random.next() as i32,
+            flag: random.next_u64() as i32,
             is_prepared: random.once_in(12),
             body,
             properties,

@@ -10,7 +10,7 @@ use platform::disk::{Disk, Operation, RecordingDisk, SimulatedDisk};
 use storage::{Appended, Config, FlushMode, Store};
 
 use super::messages::{Message, settled};
-use crate::random::Random;
+use platform::random::Random;
 
 /// Lives of the store in one recording: each ends in a clean stop or in a death.
 const LIVES: u64 = 5;

@@ -16,16 +16,14 @@ use protocol::reply::ReplyHead;
 use remoting::{Connection, Replies, Request, SendError};
 use storage::{Read, ReadError, ReadMode, ReadResult, ReadStatus};
 
-use crate::Broker;
 use crate::call::Refusal;
 use crate::longpoll::Waiter;
 use crate::settings::Transfer;
+use crate::{Broker, MASTER_ID};
 
 use check::{Checked, Denied, check};
 use filter::Filter;
 
-/// The only broker of a group that has messages here: no replicas yet.
-const MASTER_ID: i64 = 0;
 /// Answers of one batch beyond this many bytes are put off: a client that asks for much at once asks again.
 const BATCH_REPLY_BYTES_MAX: usize = 4 << 20;
 /// Remark of a pull that starts where an operator said, not where the client asked. Java's `GetMessageStatus`.

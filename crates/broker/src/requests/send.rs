@@ -173,8 +173,13 @@ impl Batch<'_> {
         self.check_features(&scan, header.sys_flag)?;
         let mut dead_letter = false;
         if let Some(group) = protocol::topic::group_of_retry_topic(&header.topic)
-            && let Some(dead) =
-                topic::dead_letter(self.broker, group, request.header.version, &header)?
+            && let Some(dead) = topic::dead_letter(
+                self.broker,
+                self.connection,
+                group,
+                request.header.version,
+                &header,
+            )?
         {
             topic = position_of(sends, dead);
             config = &sends.topics[topic];

@@ -468,6 +468,9 @@ async fn a_message_that_came_back_too_often_becomes_a_dead_letter() {
     );
     assert_eq!(broker.max_offset("%RETRY%group").await, 1);
     let (_, _, dead) = broker.pulled("%DLQ%group", 0).await;
+    let file = format!("{}/config/topics.json", broker.keys.store_path_root_dir);
+    let topics = std::fs::read_to_string(file).unwrap();
+    assert!(topics.contains("\"%DLQ%group\""), "{topics}");
     assert_eq!(dead.len(), 1);
     assert_eq!(
         (dead[0].reconsume_times, dead[0].property("DELAY")),

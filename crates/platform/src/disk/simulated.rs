@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::pages::Pages;
 use super::{Disk, Entry, File, Lock, OpenMode, Space};
+use crate::random::Random;
 
 /// Devices write this much or nothing: sectors of old ones, pages of new ones. A crash takes one of them for each write.
 const TEAR_BYTES: [usize; 2] = [512, 4096];
@@ -611,22 +612,4 @@ fn is_root(path: &Path) -> bool {
 
 fn broken() -> io::Error {
     io::Error::other("simulated input/output error")
-}
-
-/// A small generator (splitmix64): the same seed gives the same crash on every machine.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
 }

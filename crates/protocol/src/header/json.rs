@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::fields::Fields;
-use super::scan::{Kind, Scanner, Token};
+use super::scan::{Kind, Scanner, Token, is_plain};
 use super::{Header, HeaderError, HeaderParts, WriteFields};
 use crate::frame::Codec;
 use crate::language::Language;
@@ -99,29 +99,6 @@ pub(super) fn encode(header: &HeaderParts<'_>, fields: &impl WriteFields, out: &
 
 fn put_integer(out: &mut BytesMut, value: i32) {
     out.put_slice(itoa::Buffer::new().format(value).as_bytes());
-}
-
-/// Whether a text stands in JSON as it is. Eight bytes a step.
-#[inline]
-fn is_plain(bytes: &[u8]) -> bool {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    // The highest bit of each byte that is below `bound`; bytes beyond ASCII are not.
-    let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word & HIGHS;
-    let special = |word: u64| {
-        below(word, b' ')
-            | below(word ^ (ONES * u64::from(b'"')), 1)
-            | below(word ^ (ONES * u64::from(b'\\')), 1)
-    };
-    let mut words = bytes.chunks_exact(8);
-    let plain = words.by_ref().all(|word| {
-        let word: [u8; 8] = word.try_into().expect("eight bytes");
-        special(u64::from_le_bytes(word)) == 0
-    });
-    let mut rest = [b' '; 8];
-    let left = words.remainder();
-    rest[..left.len()].copy_from_slice(left);
-    plain && special(u64::from_le_bytes(rest)) == 0
 }
 
 /// A JSON string, escaped as fastjson does: short escapes where they exist, `\u00XX` for the other control characters.

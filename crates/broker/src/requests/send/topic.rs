@@ -77,27 +77,36 @@ fn create(
             ));
         }
     };
-    let (config, created) = broker.topics.create_if_absent(config);
-    if created {
-        tracing::info!(topic = name, queues = config.write_queue_nums, producer = %connection.peer(), "created a topic on its first message");
-        broker.topic_changed(&config);
-        keep(broker, name)?;
-    }
-    Ok(config)
+    keep(broker, connection, config)
 }
 
-/// Writes the table of topics before the message is stored: without its topic nobody would be told where it lies.
-/// It is done here, on the connection's task, once in a topic's life; Java 5.3 does so too.
-fn keep(broker: &Broker, topic: &str) -> Result<(), Refusal> {
-    broker.topics.save().map_err(|error| {
-        tracing::error!(topic, %error, "a new topic could not be written to its file");
-        Refusal::new(
-            ResponseCode::SYSTEM_ERROR,
-            format!(
-                "topic[{topic}] is created but could not be written to disk: {error}; send again"
-            ),
-        )
-    })
+/// The topic of that name, which is created when there is none, and is in its file before its first message is stored:
+/// without it nobody would be told where that message lies. The file is written here, on the connection's task, once in
+/// a topic's life; Java 5.3 does so too.
+fn keep(
+    broker: &Broker,
+    connection: &Connection,
+    config: TopicConfig,
+) -> Result<Arc<TopicConfig>, Refusal> {
+    let (config, created) = broker.topics.create_if_absent(config);
+    if !created {
+        return Ok(config);
+    }
+    let topic = &config.topic_name;
+    tracing::info!(topic, queues = config.write_queue_nums, producer = %connection.peer(), "created a topic on its first message");
+    broker.topic_changed(&config);
+    match broker.topics.save() {
+        Ok(()) => Ok(config),
+        Err(error) => {
+            tracing::error!(topic, %error, "a new topic could not be written to its file");
+            Err(Refusal::new(
+                ResponseCode::SYSTEM_ERROR,
+                format!(
+                    "topic[{topic}] is created but could not be written to disk: {error}; send again"
+                ),
+            ))
+        }
+    }
 }
 
 /// A topic that inherits from the template the client names, if that template allows it.
@@ -138,6 +147,7 @@ fn new_config(name: &str, queues: i32, sys_flag: i32) -> TopicConfig {
 /// often, or the group consumes in order and nobody may overtake. Java 5.3: `SendMessageProcessor.handleRetryAndDLQ`.
 pub(crate) fn dead_letter(
     broker: &Broker,
+    connection: &Connection,
     group: &str,
     client_version: i32,
     header: &Header<'_>,
@@ -157,14 +167,8 @@ pub(crate) fn dead_letter(
     if header.reconsume_times.unwrap_or(0) <= times_max && !consumed_in_order {
         return Ok(None);
     }
-    let (dead, created) =
-        broker
-            .topics
-            .create_if_absent(new_config(&topic::dlq_topic(group), DEAD_LETTER_QUEUES, 0));
-    if created {
-        broker.topic_changed(&dead);
-    }
-    Ok(Some(dead))
+    let dead = new_config(&topic::dlq_topic(group), DEAD_LETTER_QUEUES, 0);
+    keep(broker, connection, dead).map(Some)
 }
 
 /// A topic as Java shows it in its texts.
