@@ -91,7 +91,8 @@ impl Broker {
         };
         let (store, topics, groups, offsets) = loaded;
 
-        let (gate, gate_receiver) = watch::channel(gate_of(*store.flush_state().borrow()));
+        let (gate, gate_receiver) = watch::channel(Gate::default());
+        store.on_flush(move |state| pass_on(&gate, state));
         let service = Arc::new(BrokerService::new(gate_receiver));
         let server = listen(&keys, server_config.clone(), service.clone())?;
         let identity = identity(&keys, server.local_addr().port())?;
@@ -129,7 +130,6 @@ impl Broker {
         let vip = vip(&keys, server.local_addr(), server_config, &service);
         let registration = tokio::spawn(registration::run(broker.clone()));
         let tasks = vec![
-            tokio::spawn(follow_flush(store.flush_state(), gate)),
             tokio::spawn(longpoll::run(broker.clone())),
             tokio::spawn(persist::run(broker.clone())),
         ];
@@ -208,18 +208,11 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 /// Passes the store's watermark on to the connections that hold answers.
-async fn follow_flush(mut flushed: watch::Receiver<FlushState>, gate: watch::Sender<Gate>) {
-    while flushed.changed().await.is_ok() {
-        let state = *flushed.borrow_and_update();
-        gate.send_replace(gate_of(state));
-    }
-}
-
-fn gate_of(state: FlushState) -> Gate {
-    Gate {
-        position: state.flushed,
-        failed: state.failed,
-    }
+fn pass_on(gate: &watch::Sender<Gate>, state: FlushState) {
+    gate.send_modify(|gate| {
+        gate.position = gate.position.max(state.flushed);
+        gate.failed |= state.failed;
+    });
 }
 
 /// Takes the port for clients.

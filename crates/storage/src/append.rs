@@ -216,6 +216,12 @@ fn write(
     let store_timestamp_ms = inner.clock.now_ms().max(tip.store_timestamp_ms);
 
     give_queue_offsets(&mut scratch.prepared);
+    if let Some(last) = scratch.prepared.last() {
+        inner
+            .log
+            .ahead
+            .wait(&tip, last.physical + u64::from(last.bytes));
+    }
     let end = match write_records(
         inner,
         &mut tip,
@@ -241,7 +247,7 @@ fn write(
     tip.store_timestamp_ms = store_timestamp_ms;
     dispatch_records(inner, &mut tip, scratch, store_timestamp_ms);
     inner.log.publish_appended(end);
-    ask_for_segment(inner, &mut tip);
+    ask_ahead(inner, &mut tip);
     drop(tip);
 
     let bytes = scratch
@@ -263,14 +269,19 @@ fn write(
     Ok(())
 }
 
-/// Has the next segment prepared once the open one is half full: early enough that no append waits, and a store that is hardly used takes the
-/// space of one.
-fn ask_for_segment(inner: &Inner, tip: &mut Tip) {
+/// Has the keeper work ahead: the next segment is prepared once the open one is half full, early enough that no append waits, and a store that is
+/// hardly used takes the space of one.
+fn ask_ahead(inner: &Inner, tip: &mut Tip) {
     let Some(segment) = &tip.segment else { return };
     let next = segment.start + inner.config.segment_bytes;
     if tip.asked_until < next && tip.position - segment.start > inner.config.segment_bytes / 2 {
         tip.asked_until = next;
         inner.keeper.want_segment(next);
+    }
+    if inner.config.flush == FlushMode::Sync
+        && inner.log.ahead.is_due(tip, inner.config.segment_bytes)
+    {
+        inner.keeper.want_zeros();
     }
 }
 

@@ -1,5 +1,6 @@
 //! The commit log: segments on disk, the newest part in memory, the positions that say how far each of them goes.
 
+pub(crate) mod ahead;
 pub(crate) mod cache;
 pub(crate) mod scan;
 pub(crate) mod segments;
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::BytesMut;
 
+use ahead::Ahead;
 use cache::CacheWindow;
 use segments::{Segment, Segments};
 use std::sync::Arc;
@@ -33,6 +35,12 @@ pub(crate) struct Tip {
     pub(crate) dirty_until: u64,
     /// The segments before this position exist or were asked for.
     pub(crate) asked_until: u64,
+    /// Zeros are being written from here on; `u64::MAX` while none are. See [`ahead`].
+    pub(crate) zeros_begin: u64,
+    /// Behind the tip, zeros were written up to here.
+    pub(crate) zeros_end: u64,
+    /// Zeros up to here were written or asked for.
+    pub(crate) zeros_asked: u64,
     /// Sum over all queues of their next offset. Together with a position it tells a recovery whether a queue was lost.
     pub(crate) entries_total: u64,
 }
@@ -45,6 +53,7 @@ pub(crate) struct Log {
     pub(crate) segments: Segments,
     pub(crate) tail: Tail,
     pub(crate) cache: CacheWindow,
+    pub(crate) ahead: Ahead,
     pub(crate) tip: Mutex<Tip>,
     appended: AtomicU64,
     flushed: AtomicU64,
@@ -65,6 +74,7 @@ impl Log {
             segments,
             tail: Tail::new(tail_bytes_max),
             cache: CacheWindow::new(page_cache_bytes, end),
+            ahead: Ahead::default(),
             tip: Mutex::new(Tip {
                 segment,
                 position: end,
@@ -72,6 +82,9 @@ impl Log {
                 chunk: BytesMut::new(),
                 dirty_until: 0,
                 asked_until: 0,
+                zeros_begin: u64::MAX,
+                zeros_end: 0,
+                zeros_asked: 0,
                 entries_total,
             }),
             appended: AtomicU64::new(end),

@@ -2,11 +2,11 @@
 //!
 //! Group commit without a timer: a sync takes everything that was appended while the last one ran.
 
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::Duration;
+use std::{fmt, io};
 
 use tokio::sync::watch;
 
@@ -23,10 +23,13 @@ pub struct FlushState {
     pub failed: bool,
 }
 
+/// Who is told of each change of the watermark, by the thread that made it.
+pub(crate) type Listener = Box<dyn Fn(FlushState) + Send + Sync>;
+
 /// The watermark and what waits for it.
-#[derive(Debug)]
 pub(crate) struct Flush {
     state: watch::Sender<FlushState>,
+    listener: OnceLock<Listener>,
     thread: OnceLock<Thread>,
     requested: AtomicBool,
     /// Watched queues with records that consumers may not see yet, and the position that shows them. Used under `Sync` only.
@@ -41,6 +44,7 @@ impl Flush {
                 flushed,
                 failed: false,
             }),
+            listener: OnceLock::new(),
             thread: OnceLock::new(),
             requested: AtomicBool::new(false),
             hidden: Mutex::default(),
@@ -70,7 +74,22 @@ impl Flush {
 
     /// Those who wait for the watermark learn that it will not come.
     pub(crate) fn fail(&self) {
-        self.state.send_modify(|state| state.failed = true);
+        self.change(|state| state.failed = true);
+    }
+
+    /// The first listener stays. It is told of the present state at once.
+    pub(crate) fn listen(&self, listener: Listener) {
+        let listener = self.listener.get_or_init(|| listener);
+        let state = *self.state.borrow();
+        listener(state);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut FlushState)) {
+        self.state.send_modify(change);
+        if let Some(listener) = self.listener.get() {
+            let state = *self.state.borrow();
+            listener(state);
+        }
     }
 
     /// Remembers to tell of `queue` once the watermark reaches `end`. Called with the append lock held, before `appended` shows the records,
@@ -99,6 +118,15 @@ impl Flush {
         queues.sort_unstable_by_key(|queue| Arc::as_ptr(queue) as usize);
         queues.dedup_by(|a, b| Arc::ptr_eq(a, b));
         queues
+    }
+}
+
+impl fmt::Debug for Flush {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Flush")
+            .field("state", &*self.state.borrow())
+            .finish_non_exhaustive()
     }
 }
 
@@ -154,8 +182,9 @@ fn sync_appended(inner: &Inner) -> io::Result<()> {
         segment.file.sync_data()?;
     }
     inner.flush.syncs.fetch_add(1, Ordering::Relaxed);
+    inner.log.ahead.note_sync(to - from);
     inner.log.publish_flushed(to);
-    inner.flush.state.send_modify(|state| state.flushed = to);
+    inner.flush.change(|state| state.flushed = to);
     inner.writer.flushed();
     for queue in inner.flush.revealed(to) {
         inner.tell_arrival(&queue);

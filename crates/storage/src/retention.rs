@@ -2,12 +2,12 @@
 
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use platform::disk::Disk;
 
-use crate::commitlog::scan;
+use crate::commitlog::{ahead, scan};
 use crate::store::{Inner, Sleeper};
 use crate::writer;
 
@@ -19,6 +19,8 @@ pub(crate) struct Keeper {
     sleeper: Sleeper,
     /// Start of the segment that is needed next, plus one; 0 when none is.
     wanted: AtomicU64,
+    /// The tip comes near the end of the blocks that were written ahead.
+    zeros_wanted: AtomicBool,
     cleaning: Mutex<()>,
 }
 
@@ -27,6 +29,16 @@ impl Keeper {
     pub(crate) fn want_segment(&self, start: u64) {
         self.wanted.fetch_max(start + 1, Ordering::AcqRel);
         self.sleeper.wake();
+    }
+
+    /// Asks for blocks to be written ahead of the tip. Called with the append lock held.
+    pub(crate) fn want_zeros(&self) {
+        self.zeros_wanted.store(true, Ordering::Release);
+        self.sleeper.wake();
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Acquire) != 0 || self.zeros_wanted.load(Ordering::Acquire)
     }
 }
 
@@ -63,14 +75,18 @@ pub(crate) fn run(inner: &Inner) {
             // The append that needs it tries again, and tells its client.
             tracing::warn!(%error, start, "the next commit log file could not be prepared");
         }
+        if inner.keeper.zeros_wanted.swap(false, Ordering::AcqRel)
+            && inner.health.failure().is_none()
+            && let Err(error) = ahead::write(inner)
+        {
+            // Nothing depends on them; a disk that fails shows itself to the next append or sync.
+            tracing::warn!(%error, "blocks of the commit log could not be written ahead");
+        }
         if Instant::now() >= next_clean {
             clean(inner, Reason::Timer);
             next_clean = Instant::now() + interval;
         }
-        if inner.keeper.wanted.load(Ordering::Acquire) == 0
-            && !inner.stop.is_abandoned()
-            && !inner.stop.is_requested()
-        {
+        if !inner.keeper.is_wanted() && !inner.stop.is_abandoned() && !inner.stop.is_requested() {
             std::thread::park_timeout(next_clean.saturating_duration_since(Instant::now()));
         }
     }

@@ -282,6 +282,13 @@ impl Store {
         self.inner.flush.subscribe()
     }
 
+    /// Has `listener` told of each change of the watermark, and of its present state at once. It is called by the thread that synced, outside all
+    /// locks, so it must be quick; two calls may overtake each other, so it keeps the larger position. For who answers clients: one switch of
+    /// threads fewer than [`Store::flush_state`]. The first listener stays.
+    pub fn on_flush(&self, listener: impl Fn(FlushState) + Send + Sync + 'static) {
+        self.inner.flush.listen(Box::new(listener));
+    }
+
     /// When an append counts as durable.
     pub fn flush_mode(&self) -> FlushMode {
         self.inner.config.flush
