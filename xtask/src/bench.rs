@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use bench::Report;
 
 use crate::cargo::{root, target_dir};
 use crate::live;
@@ -155,8 +154,12 @@ fn measure_round(
                     extent.rounds,
                     spec.name
                 );
-                let measured = attempts(side, &run, || {
-                    table::measure(binary, spec, &server, warmup, extent.seconds)
+                let measure = || table::measure(binary, spec, &server, warmup, extent.seconds);
+                // A machine that others use for a moment breaks a run of anybody: it is repeated once, and the page says so.
+                let measured = measure().or_else(|error| {
+                    eprintln!("{run}, repeated: {error:#}");
+                    results.add_repeat(spec.name, side);
+                    measure()
                 });
                 match measured {
                     Ok(report) => {
@@ -180,17 +183,6 @@ fn measure_round(
         }
     }
     Ok(())
-}
-
-/// A Java broker on a machine that others use for a moment refuses sends as "system busy": such a run is repeated once.
-fn attempts(side: Side, run: &str, mut measure: impl FnMut() -> Result<Report>) -> Result<Report> {
-    match measure() {
-        Err(error) if side == Side::Java => {
-            eprintln!("{run}, repeated: {error:#}");
-            measure()
-        }
-        outcome => outcome,
-    }
 }
 
 fn write(

@@ -1,5 +1,7 @@
 //! The goals of the project as ratios of one run, and what the run reached.
 
+use bench::Report;
+
 use super::lifecycle::Lifecycles;
 use super::results::{Results, per_cpu};
 use super::servers::Side;
@@ -144,6 +146,17 @@ pub(super) fn goals(results: &Results, lifecycles: Option<&Lifecycles>) -> Vec<G
         2.5,
         4.0,
         cpu("pull", Side::Java),
+        "×",
+    );
+    let beside = |run: &Report| {
+        let alone = run.alone.as_ref()?;
+        Some(run.latency.p999_ms / alone.p999_ms)
+    };
+    goal(
+        "a producer's p999 beside a cold reader, over the same alone",
+        2.0,
+        1.5,
+        results.median("cold", Side::Apogee, |run| beside(run).unwrap_or(0.0)),
         "×",
     );
     let loaded = results

@@ -128,9 +128,10 @@ fn figures(page: &mut String, results: &Results, flush: Flush, title: &str) {
     );
     for spec in SPECS.iter().filter(|spec| spec.flush == flush) {
         for side in SIDES {
-            let failures = match results.failures_of(spec.name, side) {
-                0 => String::new(),
-                count => format!(" ({count} run(s) failed)"),
+            let failures = match results.troubles_of(spec.name, side) {
+                (0, 0) => String::new(),
+                (0, again) => format!(" ({again} run(s) repeated)"),
+                (failed, _) => format!(" ({failed} run(s) failed)"),
             };
             match figure_line(results, spec.name, side) {
                 Some(line) => {

@@ -9,6 +9,7 @@ use super::servers::Side;
 pub(super) struct Results {
     clean: Vec<(&'static str, Side, Report)>,
     failed: Vec<(&'static str, Side)>,
+    repeated: Vec<(&'static str, Side)>,
 }
 
 impl Results {
@@ -21,15 +22,22 @@ impl Results {
         self.failed.push((spec, side));
     }
 
+    /// A run that broke and was made again.
+    pub(super) fn add_repeat(&mut self, spec: &'static str, side: Side) {
+        self.repeated.push((spec, side));
+    }
+
     pub(super) fn failures(&self, side: Side) -> usize {
         self.failed.iter().filter(|(_, of)| *of == side).count()
     }
 
-    pub(super) fn failures_of(&self, spec: &str, side: Side) -> usize {
-        let failed = self.failed.iter();
-        failed
-            .filter(|(name, of)| *name == spec && *of == side)
-            .count()
+    /// Runs of a line that failed for good, and those that were made again.
+    pub(super) fn troubles_of(&self, spec: &str, side: Side) -> (usize, usize) {
+        let count = |runs: &[(&str, Side)]| {
+            let of_line = runs.iter().filter(|run| **run == (spec, side));
+            of_line.count()
+        };
+        (count(&self.failed), count(&self.repeated))
     }
 
     pub(super) fn runs(&self, spec: &str, side: Side) -> Vec<&Report> {
