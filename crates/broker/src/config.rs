@@ -122,7 +122,10 @@ configuration::keys! {
         default_query_max_num: u32 = 32, "defaultQueryMaxNum", within 1..=65535;
         /// Port for replicas, told to name servers.
         ha_listen_port: u16 = 10912, "haListenPort";
-        /// Delay levels, for messages that a Java broker left in the schedule topic.
+        /// How long a message of each delay level waits, level 1 first: numbers with the unit s, m, h or d, separated by spaces; 256 at most.
         message_delay_level: String = String::from("1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h"), "messageDelayLevel";
+        /// How often `delayOffset.json` is written while delayed messages are delivered. Losing power may repeat what was delivered
+        /// since; `kill -9` repeats a batch at most.
+        flush_delay_offset_interval: u64 = 10000, "flushDelayOffsetInterval", unit "ms", within 10..=3600000;
     }
 }

@@ -10,18 +10,22 @@
 //! | `topics`, `groups`, `offsets`, `persist` | what is kept in `config/*.json` |
 //! | `clients`, `locks`, `notify` | who is connected, who may consume which queue in order, who must be told |
 //! | `longpoll` | pulls that wait for a message |
+//! | `schedule` | messages that are delivered later, by delay level |
+//! | `arrivals` | who of the two is told of a queue's new messages |
 //! | `registration`, `system_topics` | telling the name servers; the topics that every broker has |
 //! | `requests` | one file a request |
 //!
 //! Invariants: nothing on the message path waits for a file, a lock of another connection's work, or a name server; a
 //! request that may, runs on the blocking pool under a permit; no request makes the broker panic.
 
+mod arrivals;
 pub mod call;
 pub mod config;
 mod counters;
 mod longpoll;
 mod registration;
 mod requests;
+mod schedule;
 mod service;
 mod settings;
 mod start;
@@ -86,6 +90,7 @@ pub struct Broker {
     pub(crate) clients: clients::Clients,
     pub(crate) locks: locks::QueueLocks,
     pub(crate) longpoll: Arc<longpoll::LongPoll>,
+    pub(crate) schedule: Arc<schedule::Schedule>,
     pub(crate) registration: registration::Registration,
 }
 

@@ -160,7 +160,8 @@ impl LongPoll {
         state.queues.retain(|topic, queues| {
             queues.retain(|queue_id, queue| {
                 let used = queue.is_ready || !queue.waiters.is_empty();
-                if !used {
+                // Those of delayed messages stay watched for their delivery, whoever pulls them.
+                if !used && **topic != *protocol::topic::SCHEDULE {
                     broker.store.watch_queue(topic, *queue_id, false);
                 }
                 used

@@ -1,4 +1,4 @@
-//! The broker's side of its connections: one table from request code to handler, and the short way of sends and pulls.
+//! The broker's side of its connections: one table from request code to handler, and the short way of sends, pulls and messages that come back.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::Broker;
 use crate::call::{Call, Entry, Handler, Kind, Refusal, Reply};
-use crate::requests::{self, pull, send};
+use crate::requests::{self, pull, send, send_back};
 
 /// The table, one part a file.
 const HANDLERS: &[&[Entry]] = &[
@@ -149,6 +149,8 @@ impl Service for BrokerService {
             let code = request.code();
             if pull::is_pull(code) {
                 pull::serve(broker, connection, request, replies);
+            } else if send_back::is_send_back(code) {
+                send_back::serve(broker, connection, request, replies);
             } else if !send::is_send(code) {
                 self.serve_other(broker, connection, request, replies);
             }
@@ -204,7 +206,7 @@ mod tests {
         for (code, _, _) in HANDLERS.iter().copied().flatten() {
             assert!(seen.insert(*code), "{code} is in the table twice");
             assert!(
-                !send::is_send(*code) && !pull::is_pull(*code),
+                !send::is_send(*code) && !pull::is_pull(*code) && !send_back::is_send_back(*code),
                 "{code} has a way of its own"
             );
         }

@@ -19,7 +19,8 @@ use crate::service::BrokerService;
 use crate::settings::Settings;
 use crate::{BLOCKING_REQUESTS_MAX, Broker, Context, Identity, MASTER_ID};
 use crate::{
-    clients, groups, locks, longpoll, offsets, persist, registration, system_topics, topics,
+    arrivals, clients, groups, locks, longpoll, offsets, persist, registration, schedule,
+    system_topics, topics,
 };
 
 /// The VIP port lies this far below the port for clients.
@@ -80,16 +81,17 @@ impl Broker {
         let loaded = {
             let (config_dir, disk) = (config_dir.clone(), disk.clone());
             blocking(move || -> Result<_, StartError> {
-                let store = Store::open(store_config, disk.clone(), clock)?;
+                let store = Store::open(store_config, disk.clone(), clock.clone())?;
                 let topics = topics::Topics::load(&config_dir, disk.clone())?;
                 let groups = groups::Groups::load(&config_dir, disk.clone())?;
-                let offsets = offsets::Offsets::load(&config_dir, disk)?;
+                let offsets = offsets::Offsets::load(&config_dir, disk.clone())?;
                 offsets.clamp(|topic, queue_id| store.max_offset(topic, queue_id) as i64);
-                Ok((store, topics, groups, offsets))
+                let schedule = schedule::Schedule::load(&config_dir, disk, store.clone(), clock)?;
+                Ok((store, topics, groups, offsets, schedule))
             })
             .await?
         };
-        let (store, topics, groups, offsets) = loaded;
+        let (store, topics, groups, offsets, schedule) = loaded;
 
         let (gate, gate_receiver) = watch::channel(Gate::default());
         store.on_flush(move |state| pass_on(&gate, state));
@@ -122,9 +124,14 @@ impl Broker {
             clients: clients::Clients::default(),
             locks: locks::QueueLocks::default(),
             longpoll: Arc::new(longpoll::LongPoll::default()),
+            schedule: Arc::new(schedule),
             registration: registration::Registration::default(),
         });
-        store.set_arrivals(broker.longpoll.clone());
+        store.set_arrivals(Arc::new(arrivals::Arrivals {
+            longpoll: broker.longpoll.clone(),
+            schedule: broker.schedule.clone(),
+        }));
+        broker.schedule.watch();
         service.begin(broker.clone());
         let service: Arc<dyn Service> = service;
         let vip = vip(&keys, server.local_addr(), server_config, &service);
@@ -132,6 +139,10 @@ impl Broker {
         let tasks = vec![
             tokio::spawn(longpoll::run(broker.clone())),
             tokio::spawn(persist::run(broker.clone())),
+            tokio::spawn(schedule::run(broker.schedule.clone(), {
+                let broker = broker.clone();
+                move || Duration::from_millis(broker.keys().flush_delay_offset_interval)
+            })),
         ];
         Ok(Running {
             broker,
@@ -179,11 +190,12 @@ impl Running {
         for task in &self.tasks {
             task.abort();
         }
+        let delivered = self.broker.schedule.shutdown().await;
         let broker = self.broker.clone();
         blocking(move || {
             let saved = persist::save_all(&broker);
             broker.store.close();
-            saved
+            saved.and(delivered)
         })
         .await
     }

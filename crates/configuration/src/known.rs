@@ -66,10 +66,10 @@ const GROUPS: &[Group] = &[
             "brokerName", "brokerPermission", "brokerTopicEnable", "channelExpiredTimeout", "cleanFileForciblyEnable", "cleanResourceInterval",
             "clusterTopicEnable", "configBlackList", "configStorePath", "defaultQueryMaxNum", "defaultTopicQueueNums", "deleteFileBatchMax",
             "deleteTopicWithBrokerRegistration", "deleteWhen", "diskMaxUsedSpaceRatio", "diskSpaceCleanForciblyRatio", "diskSpaceWarningLevelRatio",
-            "enableAllTopicList", "enableTopicList", "fileReservedTime", "flushConsumerOffsetInterval", "flushDiskType", "flushIntervalCommitLog",
+            "enableAllTopicList", "enableTopicList", "fileReservedTime", "flushConsumerOffsetInterval", "flushDelayOffsetInterval", "flushDiskType", "flushIntervalCommitLog",
             "kvConfigPath", "listenPort", "litePullMessageEnable", "longPollingEnable", "maxHashSlotNum", "maxIndexNum", "maxMessageSize",
             "maxTransferBytesOnMessageInDisk", "maxTransferBytesOnMessageInMemory", "maxTransferCountOnMessageInDisk",
-            "maxTransferCountOnMessageInMemory", "messageIndexEnable", "msgTraceTopicName", "namesrvAddr", "needWaitForService",
+            "maxTransferCountOnMessageInMemory", "messageDelayLevel", "messageIndexEnable", "msgTraceTopicName", "namesrvAddr", "needWaitForService",
             "notifyConsumerIdsChangedEnable", "notifyMinBrokerIdChanged", "orderMessageEnable", "regionId", "registerBrokerTimeoutMills",
             "registerNameServerPeriod", "returnOrderTopicConfigToBroker", "scanNotActiveBrokerInterval", "serverChannelMaxIdleTimeSeconds",
             "shortPollingTimeMills", "storePathCommitLog", "storePathRootDir", "syncFlushTimeout", "traceOn", "traceTopicEnable",
@@ -166,11 +166,16 @@ const GROUPS: &[Group] = &[
     },
     // Delayed and timed messages.
     Group {
-        reason: "delayed messages are planned and not there yet",
+        reason: "delayed messages are delivered in batches and in order, without a setting",
         keys: &[
-            "allowRecallWhenBrokerNotWriteable", "delayOffsetUpdateVersionStep", "disappearTimeAfterStart", "enableScheduleAsyncDeliver",
-            "enableScheduleMessageStats", "flushDelayOffsetInterval", "mappedFileSizeTimerLog", "messageDelayLevel", "recallMessageEnable",
-            "scheduleAsyncDeliverMaxPendingLimit", "scheduleAsyncDeliverMaxResendNum2Blocked", "timerCheckMetricsWhen",
+            "delayOffsetUpdateVersionStep", "enableScheduleAsyncDeliver", "enableScheduleMessageStats", "scheduleAsyncDeliverMaxPendingLimit",
+            "scheduleAsyncDeliverMaxResendNum2Blocked",
+        ],
+    },
+    Group {
+        reason: "timed messages are planned and not there yet",
+        keys: &[
+            "allowRecallWhenBrokerNotWriteable", "disappearTimeAfterStart", "mappedFileSizeTimerLog", "recallMessageEnable", "timerCheckMetricsWhen",
             "timerColdDataCheckIntervalMs", "timerCongestNumEachSlot", "timerEnableCheckMetrics", "timerEnableRetryUntilSuccess",
             "timerFlushIntervalMs", "timerInterceptDelayLevel", "timerMaxDelaySec", "timerMetricSmallThreshold", "timerPrecisionMs",
             "timerProgressLogIntervalMs", "timerRollWindowSlot", "timerSkipUnknownError", "timerStopDequeue", "timerStopEnqueue", "timerWarmEnable",

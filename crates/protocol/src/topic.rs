@@ -187,9 +187,41 @@ pub fn reply_topic(cluster: &str) -> String {
     format!("{cluster}_{REPLY_POSTFIX}")
 }
 
-/// The group of a retry topic.
+/// Between group and topic in the name of a retry topic of POP consumption, in its first form.
+const POP_RETRY_SEPARATOR_V1: char = '_';
+/// The same in the second form. No topic or group contains it, so both can be told from the name.
+const POP_RETRY_SEPARATOR_V2: char = '+';
+
+/// The topic to which messages of `topic` return that a group did not acknowledge after POP; first form of the name.
+/// Java 5.3: `KeyBuilder.buildPopRetryTopicV1`.
+pub fn pop_retry_topic_v1(group: &str, topic: &str) -> String {
+    format!("{RETRY_PREFIX}{group}{POP_RETRY_SEPARATOR_V1}{topic}")
+}
+
+/// The same, second form of the name (`enableRetryTopicV2`). Java 5.3: `KeyBuilder.buildPopRetryTopicV2`.
+pub fn pop_retry_topic_v2(group: &str, topic: &str) -> String {
+    format!("{RETRY_PREFIX}{group}{POP_RETRY_SEPARATOR_V2}{topic}")
+}
+
+/// The group of a retry topic; `None` for another topic. Of a POP retry topic in its first form this is group and topic together: the
+/// name alone does not say where one ends. Java 5.3: `KeyBuilder.parseGroup`.
 pub fn group_of_retry_topic(topic: &str) -> Option<&str> {
-    topic.strip_prefix(RETRY_PREFIX)
+    let rest = topic.strip_prefix(RETRY_PREFIX)?;
+    match rest.split_once(POP_RETRY_SEPARATOR_V2) {
+        Some((group, behind)) if !behind.contains(POP_RETRY_SEPARATOR_V2) => Some(group),
+        _ => Some(rest),
+    }
+}
+
+/// The topic whose messages return to a POP retry topic of `group`, in either form; any other name is given back as it is.
+/// Java 5.3: `KeyBuilder.parseNormalTopic`.
+pub fn topic_of_pop_retry_topic<'a>(retry_topic: &'a str, group: &str) -> &'a str {
+    let behind_group = retry_topic
+        .strip_prefix(RETRY_PREFIX)
+        .and_then(|rest| rest.strip_prefix(group));
+    behind_group
+        .and_then(|rest| rest.strip_prefix([POP_RETRY_SEPARATOR_V2, POP_RETRY_SEPARATOR_V1]))
+        .unwrap_or(retry_topic)
 }
 
 #[cfg(test)]
@@ -230,6 +262,24 @@ mod tests {
                 .len()
                 < 400
         );
+    }
+
+    #[test]
+    fn names_of_retry_topics_are_taken_apart() {
+        let (v1, v2) = (
+            pop_retry_topic_v1("g", "t_1"),
+            pop_retry_topic_v2("g", "t_1"),
+        );
+        assert_eq!((v1.as_str(), v2.as_str()), ("%RETRY%g_t_1", "%RETRY%g+t_1"));
+        assert_eq!(topic_of_pop_retry_topic(&v1, "g"), "t_1");
+        assert_eq!(topic_of_pop_retry_topic(&v2, "g"), "t_1");
+        assert_eq!(topic_of_pop_retry_topic("t", "g"), "t");
+        assert_eq!(topic_of_pop_retry_topic("%RETRY%g", "g"), "%RETRY%g");
+        assert_eq!(group_of_retry_topic(&v2), Some("g"));
+        assert_eq!(group_of_retry_topic(&v1), Some("g_t_1"));
+        assert_eq!(group_of_retry_topic("%RETRY%g"), Some("g"));
+        assert_eq!(group_of_retry_topic("%RETRY%a+b+c"), Some("a+b+c"));
+        assert_eq!(group_of_retry_topic("t"), None);
     }
 
     #[test]

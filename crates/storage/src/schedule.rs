@@ -6,8 +6,8 @@ use crate::error::OpenError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DelayLevels(Vec<i64>);
 
-/// What a message of a level without entry waits (Java: DefaultMessageStore.computeDeliverTimestamp).
-const UNKNOWN_LEVEL_MS: i64 = 1000;
+/// Levels at most. Each is a queue of the schedule topic that somebody has to follow.
+const LEVELS_MAX: usize = 256;
 
 impl DelayLevels {
     /// Reads `1s 5s 2m 1h 1d`.
@@ -22,7 +22,8 @@ impl DelayLevels {
                     'd' => 24 * 60 * 60 * 1000,
                     _ => return None,
                 };
-                word[..at].parse::<i64>().ok()?.checked_mul(unit_ms)
+                let number = word[..at].parse::<i64>().ok()?;
+                number.checked_mul(unit_ms).filter(|ms| *ms >= 0)
             });
             let invalid = || {
                 OpenError::Configuration(format!(
@@ -31,20 +32,25 @@ impl DelayLevels {
             };
             levels.push(level.ok_or_else(invalid)?);
         }
+        if levels.is_empty() || levels.len() > LEVELS_MAX {
+            return Err(OpenError::Configuration(format!(
+                "messageDelayLevel names {} levels; 1 to {LEVELS_MAX} are possible",
+                levels.len()
+            )));
+        }
         Ok(DelayLevels(levels))
     }
 
-    /// How long a message with this `DELAY` property waits; None when the text names no level.
+    /// The waiting times, level 1 first. There is at least one.
+    pub(crate) fn all_ms(&self) -> &[i64] {
+        &self.0
+    }
+
+    /// How long a message with this `DELAY` property waits; None when the text names no level. A level beyond the last counts as the last.
     pub(crate) fn delay_ms(&self, level: &str) -> Option<i64> {
         let level = level.parse::<i32>().ok().filter(|level| *level > 0)?;
-        let index = (level as usize).min(self.0.len());
-        Some(
-            index
-                .checked_sub(1)
-                .and_then(|index| self.0.get(index))
-                .copied()
-                .unwrap_or(UNKNOWN_LEVEL_MS),
-        )
+        let index = (level as usize).min(self.0.len()) - 1;
+        self.0.get(index).copied()
     }
 }
 
@@ -62,6 +68,9 @@ mod tests {
         assert_eq!(levels.delay_ms("0"), None);
         assert_eq!(levels.delay_ms("x"), None);
         assert!(DelayLevels::parse("1s 5x").is_err());
+        assert!(DelayLevels::parse("1s -5s").is_err());
+        assert!(DelayLevels::parse(" ").is_err());
+        assert!(DelayLevels::parse(&"1s ".repeat(LEVELS_MAX + 1)).is_err());
         assert!(DelayLevels::parse("é").is_err());
     }
 }

@@ -359,6 +359,12 @@ impl Store {
         read::record_at(&self.inner, physical, ReadMode::Blocking)
     }
 
+    /// The same without waiting for the disk: what is neither in memory nor in the page cache is [`ReadError::WouldBlock`].
+    pub fn record_at_nowait(&self, physical: u64) -> Result<Option<Bytes>, ReadError> {
+        self.check_open()?;
+        read::record_at(&self.inner, physical, ReadMode::NoWait)
+    }
+
     /// Messages of a topic that carry a key, or have a unique id, and were stored in `begin_ms..=end_ms`: the newest `max`, at most 64, in the
     /// order of the log. May wait for the disk.
     pub fn query_by_key(
@@ -463,6 +469,11 @@ impl Store {
             commit_log_disk_ratio: self.disk_ratio(),
             queue_disk_ratio: retention::used_ratio(&*inner.disk, inner.queues.files.dir()),
         }
+    }
+
+    /// Waiting times of the delay levels in milliseconds, level 1 first. There is at least one.
+    pub fn delay_levels_ms(&self) -> &[i64] {
+        self.inner.delay_levels.all_ms()
     }
 
     /// Says whether somebody waits for messages of a queue. Whoever begins to wait looks at [`Store::max_offset`] after this call: what is

@@ -47,7 +47,7 @@ pub(crate) const HANDLERS: &[Entry] = &[
 ];
 
 /// Queues of a retry topic, whatever the group's configuration says.
-const RETRY_QUEUES_MAX: i32 = 65_535;
+pub(crate) const RETRY_QUEUES_MAX: i32 = 65_535;
 
 fn heartbeat(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
     let heartbeat: HeartbeatData = call.json()?;

@@ -50,6 +50,7 @@ fn runtime_info(broker: &Broker, _: &Call<'_>) -> Result<Reply, Refusal> {
         let mut put = |key: &str, value: String| table.insert(key.to_owned(), value);
         put_broker(broker, &mut put);
         put_store(broker, &mut put);
+        put_schedule(broker, &mut put);
         put_placeholders(&mut put);
     }
     Ok(Reply::ok().body(json::encode(&KvTable { table })))
@@ -122,6 +123,16 @@ fn put_store(broker: &Broker, put: &mut impl FnMut(&str, String) -> Option<Strin
         put(
             "commitLogDirCapacity",
             format!("Total : {total}, Free : {free}."),
+        );
+    }
+}
+
+/// How far each delay level is delivered, and how far its queue goes.
+fn put_schedule(broker: &Broker, put: &mut impl FnMut(&str, String) -> Option<String>) {
+    for (level, offset, end) in broker.schedule.progress().filter(|(_, _, end)| *end > 0) {
+        put(
+            &format!("scheduleMessageOffset_{level}"),
+            format!("{offset},{end}"),
         );
     }
 }

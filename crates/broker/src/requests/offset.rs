@@ -1,4 +1,4 @@
-//! Positions: of consumer groups (14, 15, 43, 222, 314), of queues (30, 31), by time (29, 32).
+//! Positions: of consumer groups (14, 15, 43, 222, 314), of delay levels (45), of queues (30, 31), by time (29, 32).
 //! Java 5.3: `ConsumerManageProcessor`, `AdminBrokerProcessor`.
 
 use protocol::body::{MessageQueue, ResetOffsetBody};
@@ -20,6 +20,7 @@ pub(crate) const HANDLERS: &[Entry] = &[
     (RequestCode::QUERY_CONSUMER_OFFSET, Kind::Inline, query),
     (RequestCode::UPDATE_CONSUMER_OFFSET, Kind::Inline, update),
     (RequestCode::GET_ALL_CONSUMER_OFFSET, Kind::Blocking, all),
+    (RequestCode::GET_ALL_DELAY_OFFSET, Kind::Inline, all_delayed),
     (RequestCode::GET_MAX_OFFSET, Kind::Inline, max),
     (RequestCode::GET_MIN_OFFSET, Kind::Inline, min),
     (
@@ -131,6 +132,14 @@ fn update(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
 fn all(broker: &Broker, _: &Call<'_>) -> Result<Reply, Refusal> {
     Ok(Reply::ok().body(json::encode_as(
         &broker.offsets.snapshot(),
+        json::Dialect::Fastjson,
+    )))
+}
+
+/// How far each delay level is delivered, as the file holds it.
+fn all_delayed(broker: &Broker, _: &Call<'_>) -> Result<Reply, Refusal> {
+    Ok(Reply::ok().body(json::encode_as(
+        &broker.schedule.table(),
         json::Dialect::Fastjson,
     )))
 }

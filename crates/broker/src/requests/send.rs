@@ -27,10 +27,10 @@ use crate::call::Refusal;
 use crate::requests::batch;
 use crate::settings::Settings;
 
-use answer::{Region, Sent, is_about_a_message, join_ids, not_yet};
-use properties::Scan;
+use answer::{Region, Sent, join_ids, not_yet};
+use properties::{Delivery, Scan};
 
-pub(crate) use answer::{failed, illegal};
+pub(crate) use answer::{failed, illegal, is_about_a_message};
 
 /// Bodies and properties of one append, in bytes. It bounds how long the append lock is held for one connection.
 const APPEND_BYTES_MAX: usize = 4 << 20;
@@ -66,7 +66,7 @@ pub(crate) fn is_send(code: RequestCode) -> bool {
 
 /// A message that has passed its checks. It names its parts by position, so that the memory outlives the batch.
 struct Draft {
-    topic: usize,
+    target: Target,
     request: usize,
     body: Range<usize>,
     properties: Range<usize>,
@@ -75,6 +75,15 @@ struct Draft {
     sys_flag: i32,
     born_timestamp_ms: i64,
     reconsume_times: i32,
+}
+
+/// Where a message is stored.
+#[derive(Clone, Copy)]
+enum Target {
+    /// In a topic of the batch, by position.
+    Topic(usize),
+    /// Among those that are delivered later.
+    Schedule,
 }
 
 /// A request that waits for its messages to be appended.
@@ -170,7 +179,7 @@ impl Batch<'_> {
         self.check_body(request.body.len())?;
         let client_properties = header.properties.as_deref().unwrap_or("");
         let scan = properties::scan(client_properties);
-        self.check_features(&scan, header.sys_flag)?;
+        self.check_features(&scan, &header)?;
         let mut dead_letter = false;
         if let Some(group) = protocol::topic::group_of_retry_topic(&header.topic)
             && let Some(dead) = topic::dead_letter(
@@ -185,9 +194,6 @@ impl Batch<'_> {
             config = &sends.topics[topic];
             dead_letter = true;
         }
-        if scan.delayed() && !dead_letter {
-            return Err(not_yet("delayed messages (property DELAY)"));
-        }
         if topic::is_compaction(config) && scan.keys.is_none() {
             return Err(Refusal::new(
                 ResponseCode::MESSAGE_ILLEGAL,
@@ -196,13 +202,22 @@ impl Batch<'_> {
         }
         let queue_id = self.queue_id(config, if dead_letter { 0 } else { header.queue_id })?;
         let sys_flag = topic::sys_flag(config, header.sys_flag);
+        let delivery = if dead_letter {
+            Delivery::DeadLetter
+        } else {
+            self.delivery(&scan, &config.topic_name, queue_id)?
+        };
+        let (target, stored_queue_id) = match delivery {
+            Delivery::Later { level, .. } => (Target::Schedule, level - 1),
+            Delivery::Now | Delivery::DeadLetter => (Target::Topic(topic), queue_id),
+        };
 
         let text_before = sends.text.len();
         let unique_id = properties::store(
             &mut sends.text,
             client_properties,
             &scan,
-            dead_letter,
+            delivery,
             &self.settings.stored_properties,
             || self.broker.unique_ids.next(self.broker.now_ms()),
         );
@@ -213,11 +228,11 @@ impl Batch<'_> {
         }
         sends.body_bytes += request.body.len();
         sends.drafts.push(Draft {
-            topic,
+            target,
             request: index,
             body: 0..request.body.len(),
             properties,
-            queue_id,
+            queue_id: stored_queue_id,
             flag: header.flag,
             sys_flag,
             born_timestamp_ms: header.born_timestamp_ms,
@@ -251,7 +266,7 @@ impl Batch<'_> {
             let text_before = sends.text.len();
             sends.text.push_str(item.properties);
             sends.drafts.push(Draft {
-                topic,
+                target: Target::Topic(topic),
                 request: index,
                 body: item.body.clone(),
                 properties: text_before..sends.text.len(),
@@ -329,9 +344,33 @@ impl Batch<'_> {
         }
     }
 
+    /// When a message of this topic and queue is delivered. A level beyond the last counts as the last.
+    fn delivery<'t>(
+        &self,
+        scan: &Scan<'_>,
+        topic: &'t str,
+        queue_id: i32,
+    ) -> Result<Delivery<'t>, Refusal> {
+        let level = scan.delay_level().map_err(|properties::NotANumber| {
+            Refusal::new(
+                ResponseCode::MESSAGE_ILLEGAL,
+                "the message is illegal, its property DELAY is no delay level",
+            )
+        })?;
+        let levels = self.broker.store.delay_levels_ms().len() as i32;
+        Ok(level.map_or(Delivery::Now, |level| Delivery::Later {
+            level: level.min(levels),
+            topic,
+            queue_id,
+        }))
+    }
+
     /// What belongs to a part that this version does not have must not be stored as if it were a plain message.
-    fn check_features(&self, scan: &Scan<'_>, sys_flag: i32) -> Result<(), Refusal> {
-        if scan.transaction
+    fn check_features(&self, scan: &Scan<'_>, header: &Header<'_>) -> Result<(), Refusal> {
+        let sys_flag = header.sys_flag;
+        // Clients before 4.6.1 leave the property on a message of a transaction that they send to its retry topic.
+        let is_retry = header.reconsume_times.unwrap_or(0) > 0 && scan.delayed();
+        if (scan.transaction && !is_retry)
             || matches!(
                 sysflag::transaction(sys_flag),
                 sysflag::TRANSACTION_PREPARED | sysflag::TRANSACTION_ROLLBACK
@@ -425,7 +464,10 @@ impl Batch<'_> {
         Self: 's,
     {
         NewMessage {
-            topic: &sends.topics[draft.topic].topic_name,
+            topic: match draft.target {
+                Target::Topic(topic) => &sends.topics[topic].topic_name,
+                Target::Schedule => protocol::topic::SCHEDULE,
+            },
             queue_id: draft.queue_id,
             flag: draft.flag,
             sys_flag: draft.sys_flag,

@@ -409,7 +409,6 @@ async fn messages_of_later_versions_are_never_stored_as_plain_ones() {
         )
         .await;
     for bad in [
-        props(&[("DELAY", "3")]),
         props(&[("TIMER_DELAY_SEC", "10")]),
         props(&[("TIMER_DELAY_MS", "10000")]),
         props(&[("TIMER_DELIVER_MS", "99999999999999")]),
@@ -432,11 +431,6 @@ async fn messages_of_later_versions_are_never_stored_as_plain_ones() {
     .with_body("x");
     assert_eq!(
         broker.call(prepared).await.response_code(),
-        ResponseCode::REQUEST_CODE_NOT_SUPPORTED
-    );
-    let back = Command::request(RequestCode::CONSUMER_SEND_MSG_BACK, &());
-    assert_eq!(
-        broker.call(back).await.response_code(),
         ResponseCode::REQUEST_CODE_NOT_SUPPORTED
     );
     assert_eq!(broker.max_offset("Plain").await, 1);

@@ -65,6 +65,50 @@ pub struct GroupRetryPolicy {
     pub kind: GroupRetryPolicyType,
 }
 
+/// What a group without a policy of its own waits, in ms: the default delay levels.
+const DEFAULT_WAITS_MS: [i64; 18] = [
+    1_000, 5_000, 10_000, 30_000, 60_000, 120_000, 180_000, 240_000, 300_000, 360_000, 420_000,
+    480_000, 540_000, 600_000, 1_200_000, 1_800_000, 3_600_000, 7_200_000,
+];
+/// Deliveries after which an exponential policy waits no longer. Java 5.3: `ExponentialRetryPolicy.nextDelayDuration`.
+const EXPONENT_MAX: i32 = 32;
+/// Where a list of waits begins to count: as delay levels do for retries. Java 5.3: `CustomizedRetryPolicy.nextDelayDuration`.
+const FIRST_WAIT: usize = 2;
+
+impl GroupRetryPolicy {
+    /// How long a message waits that was delivered `reconsume_times` times again and not consumed, in ms; never negative.
+    ///
+    /// POP consumption and proxies ask this. The retries of pulling consumers follow delay levels, as in Java 5.3, where
+    /// `CONSUMER_SEND_MSG_BACK` does not look at the policy either.
+    pub fn next_delay_ms(&self, reconsume_times: i32) -> i64 {
+        let times = reconsume_times.max(0);
+        let delay_ms = match self.kind {
+            GroupRetryPolicyType::Exponential => {
+                self.exponential_retry_policy.as_ref().map(|policy| {
+                    let factor = policy
+                        .multiplier
+                        .saturating_pow(times.min(EXPONENT_MAX) as u32);
+                    policy.initial.saturating_mul(factor).min(policy.max)
+                })
+            }
+            GroupRetryPolicyType::Customized => self
+                .customized_retry_policy
+                .as_ref()
+                .and_then(|policy| wait_of(&policy.next, times)),
+        };
+        delay_ms
+            .or_else(|| wait_of(&DEFAULT_WAITS_MS, times))
+            .unwrap_or_default()
+            .max(0)
+    }
+}
+
+/// None for an empty list, on which Java fails.
+fn wait_of(waits_ms: &[i64], times: i32) -> Option<i64> {
+    let index = (times as usize).saturating_add(FIRST_WAIT);
+    waits_ms.get(index).or(waits_ms.last()).copied()
+}
+
 /// A subscription that an operator fixed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
@@ -190,4 +234,50 @@ pub struct QuerySubscriptionResponseBody {
     pub subscription_data: Option<SubscriptionData>,
     /// `topic`
     pub topic: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_by_the_groups_policy() {
+        let default = GroupRetryPolicy::default();
+        let waits = [-1, 0, 1, 15, 16, i32::MAX].map(|times| default.next_delay_ms(times));
+        assert_eq!(
+            waits,
+            [10_000, 10_000, 30_000, 7_200_000, 7_200_000, 7_200_000]
+        );
+        let exponential = |initial, max, multiplier| GroupRetryPolicy {
+            kind: GroupRetryPolicyType::Exponential,
+            exponential_retry_policy: Some(ExponentialRetryPolicy {
+                initial,
+                max,
+                multiplier,
+            }),
+            ..GroupRetryPolicy::default()
+        };
+        let doubling = exponential(5_000, 7_200_000, 2);
+        assert_eq!(
+            [0, 1, 3, 11, 99].map(|times| doubling.next_delay_ms(times)),
+            [5_000, 10_000, 40_000, 7_200_000, 7_200_000]
+        );
+        assert_eq!(
+            exponential(i64::MAX, i64::MAX, i64::MAX).next_delay_ms(32),
+            i64::MAX
+        );
+        assert_eq!(exponential(-5, 10, 2).next_delay_ms(3), 0);
+        let listed = |next: &[i64]| GroupRetryPolicy {
+            customized_retry_policy: Some(CustomizedRetryPolicy {
+                next: next.to_vec(),
+            }),
+            ..GroupRetryPolicy::default()
+        };
+        assert_eq!(
+            [0, 1, 2].map(|times| listed(&[1, 2, 3, 4]).next_delay_ms(times)),
+            [3, 4, 4]
+        );
+        assert_eq!(listed(&[7]).next_delay_ms(0), 7);
+        assert_eq!(listed(&[]).next_delay_ms(0), 10_000);
+    }
 }

@@ -57,7 +57,7 @@ pub(super) fn join_ids<'t>(
 }
 
 /// Whether one message is at fault, and not the store.
-pub(super) fn is_about_a_message(error: &AppendError) -> bool {
+pub(crate) fn is_about_a_message(error: &AppendError) -> bool {
     matches!(
         error,
         AppendError::TooLarge { .. }

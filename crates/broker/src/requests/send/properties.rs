@@ -63,9 +63,16 @@ impl<'a> Scan<'a> {
     /// Whether the message is to be delivered later, by a delay level. A level that is no number counts as one, so
     /// that the message is not taken for a plain one.
     pub(crate) fn delayed(&self) -> bool {
-        self.delay.is_some_and(|level| {
-            level.parse::<i32>().is_ok_and(|level| level > 0) || level.parse::<i32>().is_err()
-        })
+        !matches!(self.delay_level(), Ok(None))
+    }
+
+    /// The level by which the message is to be delivered later; none for a level of 0 or less.
+    pub(crate) fn delay_level(&self) -> Result<Option<i32>, NotANumber> {
+        let Some(level) = self.delay else {
+            return Ok(None);
+        };
+        let level = level.parse::<i32>().map_err(|_| NotANumber)?;
+        Ok(Some(level).filter(|level| *level > 0))
     }
 
     /// Whether the message names a deliver time of its own.
@@ -89,34 +96,91 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// When a message reaches consumers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery<'a> {
+    /// At once.
+    Now,
+    /// At once, in a dead-letter topic: it is not delayed again.
+    DeadLetter,
+    /// After the time of a level, in this queue.
+    Later {
+        /// From 1 to the last that there is.
+        level: i32,
+        /// The topic that it was sent to.
+        topic: &'a str,
+        /// The queue of that topic.
+        queue_id: i32,
+    },
+}
+
+impl Delivery<'_> {
+    /// Whether a property is replaced, or means nothing any more. Java 5.3: `HookUtils.handleScheduleMessage`, which lets the level win over a
+    /// deliver time.
+    fn drops(self, name: &str) -> bool {
+        match self {
+            Delivery::Now => false,
+            Delivery::DeadLetter => name == names::DELAY,
+            Delivery::Later { .. } => matches!(
+                name,
+                names::DELAY
+                    | names::REAL_TOPIC
+                    | names::REAL_QUEUE_ID
+                    | names::TIMER_DELIVER_MS
+                    | names::TIMER_DELAY_SEC
+                    | names::TIMER_DELAY_MS
+            ),
+        }
+    }
+
+    /// Appends what it adds to the properties.
+    fn push(self, text: &mut String) {
+        match self {
+            Delivery::Now => {}
+            Delivery::DeadLetter => push(text, names::DELAY, "-1"),
+            Delivery::Later {
+                level,
+                topic,
+                queue_id,
+            } => {
+                push(text, names::DELAY, itoa::Buffer::new().format(level));
+                push(text, names::REAL_TOPIC, topic);
+                push(
+                    text,
+                    names::REAL_QUEUE_ID,
+                    itoa::Buffer::new().format(queue_id),
+                );
+            }
+        }
+    }
+}
+
 /// Appends to `text` the properties as they are stored: the client's, then `added`, which replaces what the client
 /// claimed of the same names, and a unique id when there is none. Gives the place of the unique id in `text`.
 pub(crate) fn store(
     text: &mut String,
     properties: &str,
     scan: &Scan<'_>,
-    dead_letter: bool,
+    delivery: Delivery<'_>,
     added: &str,
     new_unique_id: impl FnOnce() -> String,
 ) -> std::ops::Range<usize> {
     let start = text.len();
     let mut unique_at = None;
-    if scan.stale || dead_letter {
+    if scan.stale || delivery != Delivery::Now {
         for (name, value) in names::iter(properties) {
             let dropped = matches!(
                 name,
                 names::MSG_REGION | names::TRACE_SWITCH | names::CLUSTER | names::POP_CK
-            ) || (dead_letter && name == names::DELAY);
+            ) || delivery.drops(name);
             if !dropped {
                 push(text, name, value);
             }
         }
-        if dead_letter {
-            push(text, names::DELAY, "-1");
-        }
         if let Some(unique_id) = scan.unique_id {
             unique_at = text[start..].rfind(unique_id).map(|at| start + at);
         }
+        delivery.push(text);
     } else {
         text.push_str(properties);
         if !properties.is_empty() && !properties.ends_with(names::PROPERTY_SEPARATOR) {
@@ -152,10 +216,10 @@ mod tests {
 
     const ADDED: &str = "MSG_REGION\u{1}R\u{2}CLUSTER\u{1}C\u{2}";
 
-    fn stored(properties: &str, dead_letter: bool) -> (String, String) {
+    fn stored(properties: &str, delivery: Delivery<'_>) -> (String, String) {
         let mut text = "before".to_owned();
         let scan = scan(properties);
-        let unique = store(&mut text, properties, &scan, dead_letter, ADDED, || {
+        let unique = store(&mut text, properties, &scan, delivery, ADDED, || {
             "NEW".to_owned()
         });
         let unique = text[unique].to_owned();
@@ -174,21 +238,21 @@ mod tests {
     #[test]
     fn the_brokers_properties_follow_the_clients() {
         assert_eq!(
-            stored(&of("TAGS=a;UNIQ_KEY=U1;"), false),
+            stored(&of("TAGS=a;UNIQ_KEY=U1;"), Delivery::Now),
             (
                 "TAGS=a;UNIQ_KEY=U1;MSG_REGION=R;CLUSTER=C;".into(),
                 "U1".into()
             )
         );
         assert_eq!(
-            stored(&of("UNIQ_KEY=U1;TAGS=a"), false),
+            stored(&of("UNIQ_KEY=U1;TAGS=a"), Delivery::Now),
             (
                 "UNIQ_KEY=U1;TAGS=a;MSG_REGION=R;CLUSTER=C;".into(),
                 "U1".into()
             )
         );
         assert_eq!(
-            stored("", false),
+            stored("", Delivery::Now),
             ("MSG_REGION=R;CLUSTER=C;UNIQ_KEY=NEW;".into(), "NEW".into())
         );
     }
@@ -196,7 +260,10 @@ mod tests {
     #[test]
     fn what_the_client_claims_in_the_brokers_name_is_replaced() {
         assert_eq!(
-            stored(&of("CLUSTER=other;POP_CK=1 2 3;UNIQ_KEY=U1;k=v;"), false),
+            stored(
+                &of("CLUSTER=other;POP_CK=1 2 3;UNIQ_KEY=U1;k=v;"),
+                Delivery::Now
+            ),
             (
                 "UNIQ_KEY=U1;k=v;MSG_REGION=R;CLUSTER=C;".into(),
                 "U1".into()
@@ -207,9 +274,26 @@ mod tests {
     #[test]
     fn a_dead_letter_is_not_delayed_again() {
         assert_eq!(
-            stored(&of("DELAY=3;UNIQ_KEY=U1;"), true),
+            stored(&of("DELAY=3;UNIQ_KEY=U1;"), Delivery::DeadLetter),
             (
                 "UNIQ_KEY=U1;DELAY=-1;MSG_REGION=R;CLUSTER=C;".into(),
+                "U1".into()
+            )
+        );
+    }
+
+    #[test]
+    fn a_delayed_message_keeps_where_it_goes_and_nothing_that_contradicts() {
+        let later = Delivery::Later {
+            level: 18,
+            topic: "T",
+            queue_id: 3,
+        };
+        let claimed = of("REAL_TOPIC=x;REAL_QID=9;UNIQ_KEY=U1;DELAY=99;TIMER_DELIVER_MS=5;k=v;");
+        assert_eq!(
+            stored(&claimed, later),
+            (
+                "UNIQ_KEY=U1;k=v;DELAY=18;REAL_TOPIC=T;REAL_QID=3;MSG_REGION=R;CLUSTER=C;".into(),
                 "U1".into()
             )
         );
@@ -221,6 +305,12 @@ mod tests {
         let found = scan(&text);
         assert_eq!((found.keys, found.unique_id), (Some("a b"), Some("U")));
         assert!(!found.wait && found.transaction && found.delayed() && !found.stale);
+        assert_eq!(found.delay_level(), Ok(Some(3)));
+        assert_eq!(
+            scan(&of("DELAY=99999999999;")).delay_level(),
+            Err(NotANumber)
+        );
+        assert_eq!(scan(&of("DELAY=-4;")).delay_level(), Ok(None));
         let plain = of("DELAY=0;WAIT=true;MY_CLUSTER=x;");
         let plain = scan(&plain);
         assert!(plain.wait && !plain.delayed() && !plain.stale && !plain.transaction);

@@ -16,7 +16,7 @@ use crate::settings::Settings;
 pub(crate) const SEE_FAQ: &str =
     "\nSee https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
 /// Queues of a dead-letter topic.
-const DEAD_LETTER_QUEUES: i32 = 1;
+pub(crate) const DEAD_LETTER_QUEUES: i32 = 1;
 /// Queues of a retry topic that a client's own send creates.
 const RETRY_QUEUES: i32 = 1;
 /// The topic attribute that says how old messages are removed.
@@ -83,7 +83,7 @@ fn create(
 /// The topic of that name, which is created when there is none, and is in its file before its first message is stored:
 /// without it nobody would be told where that message lies. The file is written here, on the connection's task, once in
 /// a topic's life; Java 5.3 does so too.
-fn keep(
+pub(crate) fn keep(
     broker: &Broker,
     connection: &Connection,
     config: TopicConfig,
@@ -132,7 +132,7 @@ fn from_template(
     Some(config)
 }
 
-fn new_config(name: &str, queues: i32, sys_flag: i32) -> TopicConfig {
+pub(crate) fn new_config(name: &str, queues: i32, sys_flag: i32) -> TopicConfig {
     TopicConfig {
         topic_name: name.to_owned(),
         read_queue_nums: queues,
