@@ -13,14 +13,19 @@ use protocol::headers::{
     ConsumerSendMsgBackRequest, GetConsumerListByGroupRequest, GetMaxOffsetRequest,
     GetMaxOffsetResponse, GetMinOffsetRequest, GetMinOffsetResponse, PullMessageRequest,
     PullMessageResponse, QueryConsumerOffsetRequest, QueryConsumerOffsetResponse,
-    SearchOffsetRequest, SearchOffsetResponse, UpdateConsumerOffsetRequest,
+    SearchOffsetRequest, SearchOffsetResponse, SendMessageRequest, SendMessageRequestV2,
+    UpdateConsumerOffsetRequest,
 };
 use protocol::json;
+use protocol::properties::{self, Properties};
 use protocol::sysflag;
 
 use crate::error::Error;
 use crate::instance::{CALL_TIMEOUT, Instance, refused};
 use crate::message::{MessageQueue, Received};
+
+/// The delay level of a message's first retry.
+const FIRST_RETRY_LEVEL: i32 = 3;
 
 /// How long a broker may keep a pull that finds nothing.
 pub(crate) const SUSPEND: Duration = Duration::from_secs(15);
@@ -265,18 +270,60 @@ impl Instance {
         self.call(&addr, request, CALL_TIMEOUT).await.map(drop)
     }
 
-    /// Hands a message that could not be consumed back to its broker, which delivers it again later.
-    pub(crate) async fn send_back(&self, group: &str, message: &Received) -> Result<(), Error> {
+    /// Hands a message that could not be consumed back to its broker, which delivers it again later: after the time of `delay_level`, or for 0 of the
+    /// level that belongs to how often it came back. A negative level, or one time more than `times_max`, makes it a dead letter.
+    pub(crate) async fn send_back(
+        &self,
+        group: &str,
+        message: &Received,
+        delay_level: i32,
+        times_max: i32,
+    ) -> Result<(), Error> {
         let addr = self.master_of(&message.queue)?;
         let header = ConsumerSendMsgBackRequest {
             offset: message.physical_offset,
             group: group.to_owned(),
-            delay_level: 0,
+            delay_level,
+            max_reconsume_times: Some(times_max),
             origin_msg_id: Some(message.message_id.clone()),
             origin_topic: Some(message.queue.topic.clone()),
             ..ConsumerSendMsgBackRequest::default()
         };
         let request = Command::request(RequestCode::CONSUMER_SEND_MSG_BACK, &header);
+        self.call(&addr, request, CALL_TIMEOUT).await.map(drop)
+    }
+
+    /// Sends a message that was consumed in order too often to its group's retry topic, as Java's clients do. While the group holds queue locks its
+    /// broker makes every such message a dead letter.
+    pub(crate) async fn give_up(
+        &self,
+        group: &str,
+        message: &Received,
+        times_max: i32,
+    ) -> Result<(), Error> {
+        let addr = self.master_of(&message.queue)?;
+        let mut all = Properties::parse(message.property_string());
+        all.remove(properties::TRANSACTION_PREPARED);
+        if all.get(properties::ORIGIN_MESSAGE_ID).is_none() {
+            all.insert(properties::ORIGIN_MESSAGE_ID, &*message.message_id);
+        }
+        all.insert(properties::RETRY_TOPIC, &*message.topic);
+        let level = message.reconsume_times.saturating_add(FIRST_RETRY_LEVEL);
+        all.insert(properties::DELAY, level.to_string());
+        let header = SendMessageRequestV2(SendMessageRequest {
+            producer_group: group.into(),
+            topic: protocol::topic::retry_topic(group).into(),
+            default_topic: protocol::topic::AUTO_CREATE.into(),
+            default_topic_queue_nums: 1,
+            born_timestamp_ms: message.born_timestamp_ms,
+            flag: message.flag,
+            properties: Some(all.encode().into()),
+            reconsume_times: Some(message.reconsume_times),
+            max_reconsume_times: Some(times_max),
+            ..SendMessageRequest::default()
+        });
+        let request =
+            Command::request(RequestCode::SEND_MESSAGE_V2, &header).with_body(message.body.clone());
         self.call(&addr, request, CALL_TIMEOUT).await.map(drop)
     }
 }

@@ -67,6 +67,14 @@ impl Message {
         self
     }
 
+    /// Delivers the message after the time of this delay level, 1 being the first; the broker's `messageDelayLevel` says how long. A level beyond the
+    /// last counts as the last, 0 or less delivers at once. In a batch it is refused.
+    #[must_use]
+    pub fn delay_level(mut self, level: i32) -> Self {
+        self.properties.insert(properties::DELAY, level.to_string());
+        self
+    }
+
     /// With `false` the broker answers before the message is on disk, whatever its flush mode.
     #[must_use]
     pub fn wait_for_store(mut self, wait: bool) -> Self {
@@ -227,6 +235,11 @@ impl Received {
     /// A property by name.
     pub fn property(&self, name: &str) -> Option<&str> {
         properties::get(&self.properties, name)
+    }
+
+    /// The properties as they are stored.
+    pub(crate) fn property_string(&self) -> &str {
+        &self.properties
     }
 
     /// All properties, the system's among them.

@@ -34,6 +34,10 @@ const PULL_FAILED_PAUSE: Duration = Duration::from_secs(3);
 const CONSUME_AGAIN_PAUSE: Duration = Duration::from_secs(5);
 /// Pause of an orderly queue whose listener asked for one.
 const SUSPEND_QUEUE_PAUSE: Duration = Duration::from_secs(1);
+/// Bounds of that pause, as Java's clients have them.
+const SUSPEND_QUEUE_PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(30)];
+/// How often a message comes back to a concurrent consumer until it is a dead letter.
+const RECONSUME_TIMES_MAX: i32 = 16;
 /// A queue lock is trusted for this long after it was granted; brokers keep it for 60 s.
 const LOCK_TRUSTED: Duration = Duration::from_secs(30);
 /// How long a queue that goes to another member may take to finish its running listeners.
@@ -44,8 +48,11 @@ const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
 pub enum ConsumeResult {
     /// Consumed.
     Success,
-    /// Not consumed: deliver again later. An orderly queue stays where it is and pauses.
+    /// Not consumed: deliver again later, each time after a longer pause. An orderly queue stays where it is and pauses.
     Later,
+    /// Not consumed: deliver again after the time of this delay level of the broker. A negative level gives the message up: it goes to the group's
+    /// dead-letter topic. An orderly consumer does as for `Later`.
+    LaterByLevel(i32),
 }
 
 /// Whether members of a group share the messages.
@@ -84,6 +91,9 @@ pub struct PushConsumerBuilder {
     concurrency: usize,
     batch: usize,
     offset_file: Option<PathBuf>,
+    /// None: as often as the model's default says.
+    reconsume_times_max: Option<i32>,
+    suspend: Duration,
 }
 
 /// Calls a listener for each message of the subscribed topics.
@@ -168,6 +178,21 @@ impl PushConsumerBuilder {
         self
     }
 
+    /// How often a message may come back before it goes to the group's dead-letter topic. Default: 16 times; without limit for an orderly consumer.
+    #[must_use]
+    pub fn max_reconsume_times(mut self, times: u32) -> Self {
+        self.reconsume_times_max = Some(i32::try_from(times).unwrap_or(i32::MAX));
+        self
+    }
+
+    /// How long an orderly queue pauses when its listener did not consume, 10 ms to 30 s. Default one second.
+    #[must_use]
+    pub fn suspend_time(mut self, pause: Duration) -> Self {
+        let [shortest, longest] = SUSPEND_QUEUE_PAUSES;
+        self.suspend = pause.clamp(shortest, longest);
+        self
+    }
+
     /// Messages that a listener gets at once. Default 1.
     #[must_use]
     pub fn batch(mut self, messages: usize) -> Self {
@@ -244,6 +269,8 @@ impl PushConsumer {
             concurrency: 20,
             batch: 1,
             offset_file: None,
+            reconsume_times_max: None,
+            suspend: SUSPEND_QUEUE_PAUSE,
         }
     }
 
@@ -659,14 +686,16 @@ impl QueueRun {
                 .iter()
                 .map(|message| message.queue_offset)
                 .collect();
-            if (self.core.listener)(messages.clone()).await == ConsumeResult::Success {
-                return self.done(&offsets);
-            }
+            let delay_level = match (self.core.listener)(messages.clone()).await {
+                ConsumeResult::Success => return self.done(&offsets),
+                ConsumeResult::Later => 0,
+                ConsumeResult::LaterByLevel(level) => level,
+            };
             if self.core.settings.model == MessageModel::Broadcasting {
                 tracing::warn!(queue = %self.queue, first = offsets[0], "a broadcast message was not consumed");
                 return self.done(&offsets);
             }
-            messages = self.send_back(messages).await;
+            messages = self.send_back(messages, delay_level).await;
             if messages.is_empty() {
                 return;
             }
@@ -681,13 +710,15 @@ impl QueueRun {
     }
 
     /// Returns the messages that the broker did not take back.
-    async fn send_back(&self, messages: Vec<Received>) -> Vec<Received> {
+    async fn send_back(&self, messages: Vec<Received>, delay_level: i32) -> Vec<Received> {
+        let settings = &self.core.settings;
+        let times_max = settings.reconsume_times_max.unwrap_or(RECONSUME_TIMES_MAX);
         let mut kept = Vec::new();
         for message in messages {
             match self
                 .core
                 .instance
-                .send_back(&self.core.settings.group, &message)
+                .send_back(&settings.group, &message, delay_level, times_max)
                 .await
             {
                 Ok(()) => self.done(&[message.queue_offset]),
@@ -725,12 +756,43 @@ impl QueueRun {
                     self.done(&offsets);
                     break;
                 }
-                for message in &mut chunk {
-                    message.reconsume_times += 1;
+                chunk = self.give_up_exhausted(chunk).await;
+                if chunk.is_empty() {
+                    break;
                 }
-                self.pause(SUSPEND_QUEUE_PAUSE).await;
+                self.pause(self.core.settings.suspend).await;
             }
         }
+    }
+}
+
+impl QueueRun {
+    /// Sends messages that came too often to the dead letters. Gives those that are to be consumed again, with one time more to their account.
+    async fn give_up_exhausted(&self, messages: Vec<Received>) -> Vec<Received> {
+        let settings = &self.core.settings;
+        let times_max = settings.reconsume_times_max.unwrap_or(i32::MAX);
+        let mut kept = Vec::new();
+        for mut message in messages {
+            if message.reconsume_times < times_max {
+                message.reconsume_times += 1;
+                kept.push(message);
+                continue;
+            }
+            let given_up = self
+                .core
+                .instance
+                .give_up(&settings.group, &message, times_max);
+            match given_up.await {
+                Ok(()) => self.done(&[message.queue_offset]),
+                Err(error) => {
+                    tracing::warn!(queue = %self.queue, offset = message.queue_offset, %error,
+                        "message not taken as a dead letter, consumed again");
+                    message.reconsume_times = message.reconsume_times.saturating_add(1);
+                    kept.push(message);
+                }
+            }
+        }
+        kept
     }
 }
 

@@ -243,6 +243,135 @@ async fn a_message_that_no_listener_takes_is_delivered_again() {
     producer.shutdown().await;
 }
 
+/// A second for each of the first levels, so that a message comes back soon whichever it has.
+async fn with_short_levels() -> Cluster {
+    Cluster::start_with(&["broker-a"], |keys| {
+        keys.message_delay_level = "1s 1s 1s 1s 1s 1h".to_owned();
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_fails_too_often_is_a_dead_letter() {
+    let cluster = with_short_levels().await;
+    let producer = Producer::builder("producers", cluster.nameserver())
+        .start()
+        .unwrap();
+    let want = send(&producer, 0..1).await;
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let noted = times.clone();
+    let failing = consumer(&cluster, "failing")
+        .max_reconsume_times(2)
+        .concurrently(move |messages| {
+            let times = messages[0].reconsume_times;
+            noted
+                .lock()
+                .unwrap()
+                .push((messages[0].topic.clone(), times));
+            // By a level of its own once, then by the next in turn.
+            std::future::ready(if times == 0 {
+                ConsumeResult::LaterByLevel(1)
+            } else {
+                ConsumeResult::Later
+            })
+        });
+    let failing = failing.start().await.unwrap();
+    let seen = Seen::default();
+    dead_letters(&cluster, "failing", &seen).await;
+    assert_eq!(seen.bodies(), want);
+    failing.shutdown().await;
+    let topic = || "T".to_owned();
+    assert_eq!(
+        *times.lock().unwrap(),
+        [(topic(), 0), (topic(), 1), (topic(), 2)]
+    );
+    producer.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orderly_queue_goes_on_behind_a_message_that_is_given_up() {
+    let cluster = with_short_levels().await;
+    let producer = Producer::builder("producers", cluster.nameserver())
+        .start()
+        .unwrap();
+    for body in ["bad", "good"] {
+        let sent = producer.send_selected(Message::new("T", body), |_| 0).await;
+        sent.unwrap();
+    }
+    let seen = Seen::default();
+    let noted = seen.clone();
+    let orderly = consumer(&cluster, "giving-up")
+        .max_reconsume_times(1)
+        .suspend_time(Duration::from_millis(10))
+        .orderly(move |messages| {
+            noted.note(&messages);
+            std::future::ready(if messages[0].body == "bad" {
+                ConsumeResult::Later
+            } else {
+                ConsumeResult::Success
+            })
+        });
+    let orderly = orderly.start().await.unwrap();
+    let dead = Seen::default();
+    dead_letters(&cluster, "giving-up", &dead).await;
+    assert_eq!(dead.bodies(), ["bad".to_owned()].into());
+    eventually("the next message", || seen.count() >= 3).await;
+    orderly.shutdown().await;
+    let bodies: Vec<String> = seen
+        .0
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(_, _, body)| body.clone())
+        .collect();
+    assert_eq!(bodies, ["bad", "bad", "good"]);
+    producer.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_waits_for_its_level() {
+    let cluster = with_short_levels().await;
+    let producer = Producer::builder("producers", cluster.nameserver())
+        .start()
+        .unwrap();
+    let begin = std::time::Instant::now();
+    for (body, level) in [("an hour", 6), ("a second", 1), ("now", 0)] {
+        producer
+            .send(Message::new("T", body).delay_level(level))
+            .await
+            .unwrap();
+    }
+    let seen = Seen::default();
+    let waiting = start(consumer(&cluster, "waiting"), &seen).await;
+    eventually("both", || seen.count() >= 2).await;
+    assert!(begin.elapsed() >= Duration::from_secs(1));
+    waiting.shutdown().await;
+    assert_eq!(
+        seen.bodies(),
+        ["now".to_owned(), "a second".to_owned()].into()
+    );
+    producer.shutdown().await;
+}
+
+/// Waits for the first dead letter of a group.
+async fn dead_letters(cluster: &Cluster, group: &str, seen: &Seen) {
+    let topic = format!("%DLQ%{group}");
+    // The topic is there with its first letter.
+    let reader = client::PullConsumer::new("undertaker", &cluster.nameserver()).unwrap();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while reader.queues(&topic).await.is_err() {
+        assert!(std::time::Instant::now() < deadline, "nothing was given up");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    reader.shutdown().await;
+    let letters = PushConsumer::builder("undertaker", cluster.nameserver())
+        .subscribe(topic, "*")
+        .start_from(StartFrom::Oldest);
+    let letters = start(letters, seen).await;
+    eventually("the dead letter", || seen.count() >= 1).await;
+    letters.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lite_pull_consumer_polls_seeks_and_commits() {
     let cluster = Cluster::start(&["broker-a"]).await;
