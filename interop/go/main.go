@@ -67,6 +67,8 @@ func main() {
 		func() { run("push-orderly", func() error { return rebalance(clients, "orderly", true) }) },
 		func() { run("broadcast", func() error { return broadcast(clients) }) },
 		func() { run("pull", func() error { return pull(clients) }) },
+		func() { run("delayed", func() error { return delay(clients) }) },
+		func() { run("retried", func() error { return retry(clients) }) },
 		func() { run("lite-pull", func() error { return skip("the client has no lite pull consumer") }) },
 	} {
 		together.Add(1)

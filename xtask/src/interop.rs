@@ -6,6 +6,7 @@ pub(crate) mod child;
 mod clients;
 mod directories;
 mod mqadmin;
+mod redelivery;
 mod rust;
 pub(crate) mod toolchain;
 
@@ -26,6 +27,7 @@ const PARTS: &[(&str, Part)] = &[
     ("rust", rust::run),
     ("mqadmin", mqadmin::run),
     ("directories", directories::run),
+    ("redelivery", redelivery::run),
 ];
 
 /// Runs all parts, or the one that is named; nothing when no part has that name. A client's name runs that client alone.

@@ -25,8 +25,14 @@ const TOPICS: &[(&str, u32)] = &[
     ("orderly", 4),
     ("broadcast", 4),
     ("pull", 4),
+    ("delayed", 1),
+    ("retried", 1),
+    ("suspended", 1),
     ("count", 8),
 ];
+
+/// A second for each of the first levels, so that messages come back soon.
+const DELAY_LEVELS: &str = "messageDelayLevel=1s 1s 1s 1s 1s 1h\n";
 
 /// One official client.
 #[derive(Clone, Copy)]
@@ -126,7 +132,7 @@ fn run_all(clients: &[Client]) -> Result<Verdict> {
     }
     let data = tempfile::tempdir()?;
     let nameserver = Role::nameserver(&binary, data.path())?;
-    let broker = Role::broker(&binary, data.path(), &nameserver.addr, "")?;
+    let broker = Role::broker(&binary, data.path(), &nameserver.addr, DELAY_LEVELS)?;
     live::wait_for_broker(&nameserver.addr)?;
     for (client, _) in &commands {
         create_topics(&binary, &nameserver.addr, &prefix(*client))?;

@@ -10,11 +10,17 @@ public final class Main {
         Scenarios scenarios = new Scenarios();
         Sending sending = new Sending(clients);
         Consuming consuming = new Consuming(clients);
+        Redelivering redelivering = new Redelivering(clients);
         scenarios.runTogether(Arrays.asList(
             () -> sending.run(scenarios),
             () -> scenarios.run("push-concurrent", consuming::concurrent),
             () -> scenarios.run("push-orderly", consuming::orderly),
             () -> scenarios.run("broadcast", consuming::broadcast),
+            () -> {
+                scenarios.run("delayed", redelivering::delayed);
+                scenarios.run("retried", redelivering::retried);
+                scenarios.run("suspended", redelivering::suspended);
+            },
             () -> {
                 scenarios.run("pull", consuming::pull);
                 scenarios.run("lite-pull", consuming::litePull);
