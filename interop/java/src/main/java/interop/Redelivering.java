@@ -30,16 +30,16 @@ final class Redelivering {
         this.clients = clients;
     }
 
-    /** Delayed messages come in the order they were sent, none early, behind one that is not delayed. */
+    /** Delayed messages come in the order they were sent, none early. */
     void delayed() throws Exception {
         String topic = clients.topic("delayed");
         DefaultMQProducer producer = clients.producer("delayed");
+        producer.send(message(topic, "plain"));
         for (int i = 0; i < DELAYED; i++) {
             Message message = message(topic, "delayed " + i);
             message.setDelayTimeLevel(1);
             producer.send(message);
         }
-        producer.send(message(topic, "plain"));
         List<MessageExt> seen = new CopyOnWriteArrayList<>();
         DefaultMQPushConsumer consumer = clients.consumer("delayed");
         consumer.subscribe(topic, "*");
