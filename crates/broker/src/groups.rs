@@ -8,10 +8,12 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use platform::disk::Disk;
 use protocol::body::{DataVersion, SubscriptionGroupConfig, SubscriptionGroupWrapper};
 use protocol::topic;
+use serde::{Deserialize, Serialize};
 
-use crate::persist::{self, JsonFile, LoadError};
+use crate::persist::{self, Kept, LoadError, Snapshot};
 
-const FILE: &str = "subscriptionGroup.json";
+/// The name of the files.
+const NAME: &str = "subscriptionGroup";
 
 /// Groups that every broker has.
 const PREDEFINED: [&str; 8] = [
@@ -32,7 +34,7 @@ const FORBIDDEN_READ: i32 = 1 << 2;
 #[derive(Debug)]
 pub(crate) struct Groups {
     table: RwLock<Table>,
-    file: JsonFile,
+    kept: Kept,
 }
 
 #[derive(Debug)]
@@ -43,18 +45,64 @@ struct Table {
     version: DataVersion,
 }
 
+/// What the journal tells.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Change {
+    /// A group was created or changed.
+    Put(Arc<SubscriptionGroupConfig>),
+    /// A group was deleted, with what it was forbidden.
+    Delete(String),
+    /// All that a group is forbidden, by topic.
+    Forbidden(String, BTreeMap<String, i32>),
+}
+
+impl Table {
+    /// `change` took effect.
+    fn moved_on(&mut self, kept: &Kept, change: &Change) {
+        persist::next_version(&mut self.version);
+        kept.note(&self.version, change);
+    }
+
+    /// Does what the journal tells. `adding`: only groups that the table lacks.
+    fn replay(&mut self, version: DataVersion, change: Change, adding: bool) {
+        match change {
+            Change::Put(group) if adding && self.groups.contains_key(&group.group_name) => {}
+            Change::Put(group) => {
+                self.groups.insert(group.group_name.clone(), group);
+            }
+            Change::Delete(_) | Change::Forbidden(..) if adding => {}
+            Change::Delete(group) => {
+                self.groups.remove(&group);
+                self.forbidden.remove(&group);
+            }
+            Change::Forbidden(group, topics) if topics.is_empty() => {
+                self.forbidden.remove(&group);
+            }
+            Change::Forbidden(group, topics) => {
+                self.forbidden.insert(group, topics);
+            }
+        }
+        if version.counter > self.version.counter {
+            self.version = version;
+        }
+    }
+}
+
 /// A change of a group that is refused: groups have no attributes in this version. The text is Java's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unsupported key: {0}")]
 pub(crate) struct UnsupportedAttribute(String);
 
 impl Groups {
-    /// The groups that `subscriptionGroup.json` in `dir` names, and those that every broker has. Reads files.
+    /// The groups that `subscriptionGroup.json` and its journal in `dir` name, and those that every broker has. Reads files,
+    /// and folds a journal that it finds.
     pub(crate) fn load(dir: &Path, disk: Arc<dyn Disk>) -> Result<Groups, LoadError> {
-        let file = JsonFile::new(dir, FILE, disk);
-        let loaded: Option<SubscriptionGroupWrapper> = file.load()?;
-        let is_new = loaded.is_none();
-        let loaded = loaded.unwrap_or_else(|| SubscriptionGroupWrapper {
+        let kept = Kept::new(dir, NAME, disk);
+        let found =
+            kept.load::<SubscriptionGroupWrapper, Change>(|file| Some(&file.data_version))?;
+        let is_new = found.table.is_none();
+        let loaded = found.table.unwrap_or_else(|| SubscriptionGroupWrapper {
             data_version: persist::first_version(),
             ..SubscriptionGroupWrapper::default()
         });
@@ -67,17 +115,31 @@ impl Groups {
             groups.insert(name, Arc::new(config));
         }
         if is_new {
-            file.touch();
+            kept.touch_quietly();
         }
-        let table = Table {
+        let mut table = Table {
             groups,
             forbidden: loaded.forbidden_table,
             version: loaded.data_version,
         };
-        Ok(Groups {
+        if found.by_others {
+            tracing::warn!(
+                "subscriptionGroup.json was changed by another program since subscriptionGroup.journal was begun; of the journal, only groups that the file lacks are taken"
+            );
+        }
+        for (version, change) in found.changes {
+            table.replay(version, change, found.by_others);
+        }
+        let groups = Groups {
             table: RwLock::new(table),
-            file,
-        })
+            kept,
+        };
+        if found.had_journal
+            && let Err(error) = groups.fold()
+        {
+            tracing::error!(%error, "cannot write subscriptionGroup.json; groups cannot be changed until it can be written");
+        }
+        Ok(groups)
     }
 
     /// A lock that a panic left behind is usable: each change of the table is complete in itself.
@@ -94,8 +156,8 @@ impl Groups {
         self.read().groups.get(group).cloned()
     }
 
-    /// A group, which is created when it does not exist, `auto_create` allows it and its name is valid. The file is
-    /// written soon after.
+    /// A group, which is created when it does not exist, `auto_create` allows it and its name is valid. It is durable
+    /// soon.
     pub(crate) fn get_or_create(
         &self,
         group: &str,
@@ -114,14 +176,13 @@ impl Groups {
         }
         let created = Arc::new(new_group(group));
         table.groups.insert(group.to_owned(), created.clone());
-        persist::next_version(&mut table.version);
+        table.moved_on(&self.kept, &Change::Put(created.clone()));
         drop(table);
-        self.file.touch();
         tracing::info!(group, "created a consumer group on first sight");
         Some(created)
     }
 
-    /// Creates the group or replaces it. The file is the caller's: [`save`](Self::save).
+    /// Creates the group or replaces it. Durability is the caller's: [`commit`](Self::commit).
     pub(crate) fn update(
         &self,
         mut config: SubscriptionGroupConfig,
@@ -136,26 +197,21 @@ impl Groups {
             // What a Java broker wrote there stays.
             config.attributes.clone_from(&existing.attributes);
         }
+        let config = Arc::new(config);
         table
             .groups
-            .insert(config.group_name.clone(), Arc::new(config));
-        persist::next_version(&mut table.version);
-        drop(table);
-        self.file.touch();
+            .insert(config.group_name.clone(), config.clone());
+        table.moved_on(&self.kept, &Change::Put(config));
         Ok(())
     }
 
-    /// Removes a group and what it is forbidden. The file is the caller's.
+    /// Removes a group and what it is forbidden. Durability is the caller's.
     pub(crate) fn delete(&self, group: &str) -> bool {
         let mut table = self.write();
         table.forbidden.remove(group);
         let existed = table.groups.remove(group).is_some();
         if existed {
-            persist::next_version(&mut table.version);
-        }
-        drop(table);
-        if existed {
-            self.file.touch();
+            table.moved_on(&self.kept, &Change::Delete(group.to_owned()));
         }
         existed
     }
@@ -170,7 +226,7 @@ impl Groups {
         bits.is_none_or(|bits| bits & FORBIDDEN_READ == 0)
     }
 
-    /// Decides whether the group may read the topic. The file is the caller's.
+    /// Decides whether the group may read the topic. Durability is the caller's.
     pub(crate) fn set_may_read(&self, group: &str, topic: &str, may: bool) {
         let mut table = self.write();
         let topics = table.forbidden.entry(group.to_owned()).or_default();
@@ -186,33 +242,45 @@ impl Groups {
         if topics.is_empty() {
             table.forbidden.remove(group);
         }
-        persist::next_version(&mut table.version);
-        drop(table);
-        self.file.touch();
+        let topics = table.forbidden.get(group).cloned().unwrap_or_default();
+        table.moved_on(&self.kept, &Change::Forbidden(group.to_owned(), topics));
     }
 
     /// Everything, as the file and slaves hold it.
     pub(crate) fn snapshot(&self) -> SubscriptionGroupWrapper {
+        self.file().table
+    }
+
+    fn file(&self) -> Snapshot<SubscriptionGroupWrapper> {
         let table = self.read();
         let groups = table
             .groups
             .iter()
             .map(|(name, config)| (name.clone(), SubscriptionGroupConfig::clone(config)));
-        SubscriptionGroupWrapper {
-            subscription_group_table: groups.collect(),
-            forbidden_table: table.forbidden.clone(),
-            data_version: table.version.clone(),
+        Snapshot {
+            table: SubscriptionGroupWrapper {
+                subscription_group_table: groups.collect(),
+                forbidden_table: table.forbidden.clone(),
+                data_version: table.version.clone(),
+            },
+            version: table.version.clone(),
+            position: self.kept.position(),
         }
     }
 
-    /// The file of this table.
-    pub(crate) fn file(&self) -> &JsonFile {
-        &self.file
+    /// The files of this table.
+    pub(crate) fn kept(&self) -> &Kept {
+        &self.kept
     }
 
-    /// Writes the file if the table has changed. Blocks.
-    pub(crate) fn save(&self) -> io::Result<()> {
-        self.file.save(|| self.snapshot())
+    /// On return every change so far survives loss of power. Blocks.
+    pub(crate) fn commit(&self) -> io::Result<()> {
+        self.kept.commit(|| self.file())
+    }
+
+    /// Writes `subscriptionGroup.json` if the table has changed; the journal goes. Blocks.
+    pub(crate) fn fold(&self) -> io::Result<()> {
+        self.kept.fold(|| self.file())
     }
 }
 
@@ -263,7 +331,7 @@ mod tests {
         groups.get_or_create("gone", true);
         groups.set_may_read("g", "t", false);
         assert!(groups.delete("gone") && !groups.delete("gone"));
-        groups.save().unwrap();
+        groups.commit().unwrap();
         let again = load(dir.path());
         assert_eq!(again.get("g").unwrap().retry_max_times, 3);
         assert!(again.get("gone").is_none());

@@ -8,30 +8,35 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use platform::disk::Disk;
 use protocol::body::{ConsumerOffsetSerializeWrapper, DataVersion};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 
-use crate::persist::{self, JsonFile, LoadError};
+use crate::persist::{self, Kept, LoadError, Snapshot};
 
-const FILE: &str = "consumerOffset.json";
+/// The name of the files.
+const NAME: &str = "consumerOffset";
 /// Between topic and group in the file's keys.
 const SEPARATOR: char = '@';
 /// Java moves the version on after so many commits (`consumerOffsetUpdateVersionStep`).
 const COMMITS_PER_VERSION: u64 = 500;
 
 type Queues = BTreeMap<i32, i64>;
-type ByTopic<T> = HashMap<String, T>;
-type ByGroup<T> = HashMap<String, ByTopic<T>>;
+type ByTopic<T> = HashMap<Arc<str>, T>;
+type ByGroup<T> = HashMap<Arc<str>, ByTopic<T>>;
+/// Shared with whoever writes the file.
+type Shared = Arc<Mutex<Queues>>;
 
 /// The offsets of all groups.
 ///
 /// A commit may go back: an operator's reset, or a consumer that was reset by its user, does. Java accepts it as well.
 #[derive(Debug)]
 pub(crate) struct Offsets {
-    table: RwLock<ByGroup<Mutex<Queues>>>,
+    table: RwLock<ByGroup<Shared>>,
     version: Mutex<Version>,
     resets: Mutex<ByGroup<Queues>>,
     /// Number of queues in `resets`: nearly always none, and then a pull takes no lock.
     resets_len: AtomicUsize,
-    file: JsonFile,
+    kept: Kept,
 }
 
 #[derive(Debug)]
@@ -40,21 +45,60 @@ struct Version {
     commits: u64,
 }
 
+/// What the journal tells. Offsets of a topic that is deleted must not be found by one of the same name; those of consumers
+/// wait for the file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Change {
+    /// A topic was deleted.
+    DeleteTopic(String),
+    /// A group was deleted.
+    DeleteGroup(String),
+}
+
+/// The table as `consumerOffset.json` holds it. Each entry is locked while it is written, so that commits go on meanwhile.
+struct File {
+    version: DataVersion,
+    /// Topic, group, offsets.
+    entries: Vec<(Arc<str>, Arc<str>, Shared)>,
+}
+
+impl Serialize for File {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut file = serializer.serialize_map(Some(2))?;
+        file.serialize_entry("dataVersion", &self.version)?;
+        file.serialize_entry("offsetTable", &Entries(&self.entries))?;
+        file.end()
+    }
+}
+
+struct Entries<'a>(&'a [(Arc<str>, Arc<str>, Shared)]);
+
+impl Serialize for Entries<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(topic, group, queues)| {
+            (format!("{topic}{SEPARATOR}{group}"), locked(queues).clone())
+        }))
+    }
+}
+
 impl Offsets {
-    /// The offsets that `consumerOffset.json` in `dir` holds; none when there is no such file. Reads files.
+    /// The offsets that `consumerOffset.json` in `dir` holds, without what its journal says was deleted; none when there is no
+    /// such file. Reads files, and folds a journal that it finds.
     pub(crate) fn load(dir: &Path, disk: Arc<dyn Disk>) -> Result<Offsets, LoadError> {
-        let file = JsonFile::new(dir, FILE, disk);
-        let loaded = file
-            .load::<ConsumerOffsetSerializeWrapper>()?
-            .unwrap_or_default();
-        let mut table = ByGroup::<Mutex<Queues>>::new();
+        let kept = Kept::new(dir, NAME, disk);
+        let found =
+            kept.load::<ConsumerOffsetSerializeWrapper, Change>(|file| file.data_version.as_ref())?;
+        let loaded = found.table.unwrap_or_default();
+        let mut version = loaded.data_version.unwrap_or_else(persist::first_version);
+        let mut table = ByGroup::<Shared>::new();
         for (key, queues) in loaded.offset_table {
             match key.split_once(SEPARATOR) {
                 Some((topic, group)) if !group.contains(SEPARATOR) => {
                     table
-                        .entry(group.to_owned())
+                        .entry(Arc::from(group))
                         .or_default()
-                        .insert(topic.to_owned(), Mutex::new(queues));
+                        .insert(Arc::from(topic), Arc::new(Mutex::new(queues)));
                 }
                 _ => tracing::warn!(
                     key,
@@ -62,8 +106,19 @@ impl Offsets {
                 ),
             }
         }
-        let version = loaded.data_version.unwrap_or_else(persist::first_version);
-        Ok(Offsets {
+        // Commits move the version on and are in no journal, so that the file is nearly always found changed since: only its
+        // counter says which deletions it does not know.
+        for (at, change) in found.changes {
+            if at.counter <= version.counter {
+                continue;
+            }
+            match change {
+                Change::DeleteTopic(topic) => remove_topic(&mut table, &topic),
+                Change::DeleteGroup(group) => drop(table.remove(group.as_str())),
+            }
+            version = at;
+        }
+        let offsets = Offsets {
             table: RwLock::new(table),
             version: Mutex::new(Version {
                 version,
@@ -71,16 +126,22 @@ impl Offsets {
             }),
             resets: Mutex::default(),
             resets_len: AtomicUsize::new(0),
-            file,
-        })
+            kept,
+        };
+        if found.had_journal
+            && let Err(error) = offsets.fold()
+        {
+            tracing::error!(%error, "cannot write consumerOffset.json; offsets are kept in memory until it can be written");
+        }
+        Ok(offsets)
     }
 
     /// A lock that a panic left behind is usable: each change is complete in itself.
-    fn read(&self) -> RwLockReadGuard<'_, ByGroup<Mutex<Queues>>> {
+    fn read(&self) -> RwLockReadGuard<'_, ByGroup<Shared>> {
         self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, ByGroup<Mutex<Queues>>> {
+    fn write(&self) -> RwLockWriteGuard<'_, ByGroup<Shared>> {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -93,14 +154,11 @@ impl Offsets {
         if !self.commit_known(group, topic, queue_id, offset) {
             let mut table = self.write();
             let queues = table
-                .entry(group.to_owned())
+                .entry(Arc::from(group))
                 .or_default()
-                .entry(topic.to_owned())
+                .entry(Arc::from(topic))
                 .or_default();
-            queues
-                .get_mut()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(queue_id, offset);
+            locked(queues).insert(queue_id, offset);
         }
         let mut version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
         version.commits += 1;
@@ -108,7 +166,7 @@ impl Offsets {
             persist::next_version(&mut version.version);
         }
         drop(version);
-        self.file.touch_quietly();
+        self.kept.touch_quietly();
     }
 
     fn commit_known(&self, group: &str, topic: &str, queue_id: i32, offset: i64) -> bool {
@@ -150,9 +208,9 @@ impl Offsets {
     pub(crate) fn reset(&self, group: &str, topic: &str, queue_id: i32, offset: i64) {
         let mut resets = self.resets();
         let queues = resets
-            .entry(group.to_owned())
+            .entry(Arc::from(group))
             .or_default()
-            .entry(topic.to_owned())
+            .entry(Arc::from(topic))
             .or_default();
         if queues.insert(queue_id, offset).is_none() {
             self.resets_len.fetch_add(1, Ordering::AcqRel);
@@ -214,7 +272,7 @@ impl Offsets {
             .get(group)
             .into_iter()
             .flat_map(HashMap::keys)
-            .cloned()
+            .map(ToString::to_string)
             .collect()
     }
 
@@ -224,26 +282,35 @@ impl Offsets {
         let groups = table
             .iter()
             .filter(|(_, topics)| topics.contains_key(topic));
-        groups.map(|(group, _)| group.clone()).collect()
+        groups.map(|(group, _)| group.to_string()).collect()
     }
 
-    /// Forgets a topic that is deleted.
+    /// A deletion took effect. Called under the table's lock.
+    fn note(&self, change: &Change) {
+        let mut version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
+        persist::next_version(&mut version.version);
+        self.kept.note(&version.version, change);
+    }
+
+    /// Forgets a topic that is deleted. Durability is the caller's: [`commit_deletions`](Self::commit_deletions).
     pub(crate) fn delete_topic(&self, topic: &str) {
         let mut table = self.write();
-        for topics in table.values_mut() {
-            topics.remove(topic);
+        if table.values().any(|topics| topics.contains_key(topic)) {
+            remove_topic(&mut table, topic);
+            self.note(&Change::DeleteTopic(topic.to_owned()));
         }
-        table.retain(|_, topics| !topics.is_empty());
         drop(table);
         self.forget_resets(|_, reset| reset == topic);
-        self.file.touch_quietly();
     }
 
-    /// Forgets a group that is deleted.
+    /// Forgets a group that is deleted. Durability is the caller's.
     pub(crate) fn delete_group(&self, group: &str) {
-        self.write().remove(group);
+        let mut table = self.write();
+        if table.remove(group).is_some() {
+            self.note(&Change::DeleteGroup(group.to_owned()));
+        }
+        drop(table);
         self.forget_resets(|reset, _| reset == group);
-        self.file.touch_quietly();
     }
 
     /// `to` goes on where `from` is in the topic.
@@ -253,10 +320,10 @@ impl Offsets {
             return;
         }
         self.write()
-            .entry(to.to_owned())
+            .entry(Arc::from(to))
             .or_default()
-            .insert(topic.to_owned(), Mutex::new(queues));
-        self.file.touch_quietly();
+            .insert(Arc::from(topic), Arc::new(Mutex::new(queues)));
+        self.kept.touch_quietly();
     }
 
     /// Offsets beyond `end`, which gives the end of a queue, go back to it.
@@ -271,8 +338,8 @@ impl Offsets {
                     let end = end(topic, *queue_id);
                     if *offset > end {
                         tracing::warn!(
-                            group,
-                            topic,
+                            group = &**group,
+                            topic = &**topic,
                             queue_id,
                             offset = *offset,
                             end,
@@ -285,7 +352,7 @@ impl Offsets {
             }
         }
         if went_back > 0 {
-            self.file.touch_quietly();
+            self.kept.touch_quietly();
         }
     }
 
@@ -304,10 +371,52 @@ impl Offsets {
         }
     }
 
-    /// Writes the file if an offset has changed. Blocks.
-    pub(crate) fn save(&self) -> io::Result<()> {
-        self.file.save(|| self.snapshot())
+    fn file(&self) -> Snapshot<File> {
+        let table = self.read();
+        let mut entries = Vec::new();
+        for (group, topics) in table.iter() {
+            let topics = topics.iter();
+            entries.extend(
+                topics.map(|(topic, queues)| (topic.clone(), group.clone(), queues.clone())),
+            );
+        }
+        let version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = version.version.clone();
+        let position = self.kept.position();
+        drop(table);
+        entries.sort_unstable_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        Snapshot {
+            table: File {
+                version: version.clone(),
+                entries,
+            },
+            version,
+            position,
+        }
     }
+
+    /// The files of this table.
+    pub(crate) fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    /// On return every deletion so far survives loss of power. Blocks.
+    pub(crate) fn commit_deletions(&self) -> io::Result<()> {
+        self.kept.commit(|| self.file())
+    }
+
+    /// Writes `consumerOffset.json` if an offset has changed; the journal goes. Blocks.
+    pub(crate) fn fold(&self) -> io::Result<()> {
+        self.kept.fold(|| self.file())
+    }
+}
+
+/// Removes a topic's offsets, and groups that have no others.
+fn remove_topic(table: &mut ByGroup<Shared>, topic: &str) {
+    table.retain(|_, topics| {
+        let removed = topics.remove(topic).is_some();
+        !(removed && topics.is_empty())
+    });
 }
 
 fn locked(queues: &Mutex<Queues>) -> MutexGuard<'_, Queues> {
@@ -331,8 +440,8 @@ mod tests {
         offsets.commit("g", "t", 0, 5);
         offsets.commit("g", "t", 1, 6);
         offsets.commit("g", "t", 0, 4);
-        offsets.save().unwrap();
-        let text = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
+        offsets.fold().unwrap();
+        let text = std::fs::read_to_string(dir.path().join("consumerOffset.json")).unwrap();
         assert!(
             text.contains("\t\"offsetTable\":{\n\t\t\"t@g\":{\n\t\t\t0:4,\n\t\t\t1:6\n\t\t}\n\t}"),
             "{text}"
@@ -356,7 +465,7 @@ mod tests {
     fn a_file_of_java_is_understood() {
         let dir = tempfile::tempdir().unwrap();
         let text = "{\n\t\"dataVersion\":{\n\t\t\"counter\":3,\n\t\t\"stateVersion\":0,\n\t\t\"timestamp\":1795248733851\n\t},\n\t\"groupTopicMap\":{\"g\":[\"%RETRY%g\"]},\n\t\"offsetTable\":{\n\t\t\"%RETRY%g@g\":{0:7,\"1\":8},\"nonsense\":{0:1}}\n}";
-        std::fs::write(dir.path().join(FILE), text).unwrap();
+        std::fs::write(dir.path().join("consumerOffset.json"), text).unwrap();
         let offsets = load(dir.path());
         assert_eq!(offsets.of("g", "%RETRY%g"), Queues::from([(0, 7), (1, 8)]));
         assert_eq!(

@@ -59,7 +59,8 @@ pub(crate) struct Schedule {
     work: Notify,
     stopped: AtomicBool,
     engine: Mutex<Engine>,
-    file: JsonFile,
+    /// Held while it is written.
+    file: Mutex<JsonFile>,
     version: Mutex<DataVersion>,
     /// What the file says of levels that have no queue here.
     others: BTreeMap<i32, i64>,
@@ -104,7 +105,7 @@ impl Schedule {
         store: Arc<Store>,
         clock: Arc<dyn Clock>,
     ) -> Result<Schedule, LoadError> {
-        let file = JsonFile::new(dir, FILE, disk.clone());
+        let file = JsonFile::new(dir.join(FILE), disk.clone());
         let loaded: Option<DelayOffsetSerializeWrapper> = file.load()?;
         let loaded = loaded.unwrap_or_default();
         let position = PositionFile::new(dir, disk);
@@ -136,7 +137,7 @@ impl Schedule {
             delivered: AtomicU64::new(0),
             unsaved: AtomicBool::new(false),
             to_save: Notify::new(),
-            file,
+            file: Mutex::new(file),
             others,
             store,
             clock,
@@ -310,8 +311,8 @@ impl Schedule {
         }
         let saving = self.clone();
         let saved = tokio::task::spawn_blocking(move || {
-            saving.file.touch_quietly();
-            saving.file.save(|| table)
+            let file = saving.file.lock().unwrap_or_else(PoisonError::into_inner);
+            file.replace(&table)
         });
         let saved = saved.await.map_err(io::Error::other)?;
         if saved.is_err() {

@@ -193,7 +193,7 @@ impl Running {
         let delivered = self.broker.schedule.shutdown().await;
         let broker = self.broker.clone();
         blocking(move || {
-            let saved = persist::save_all(&broker);
+            let saved = persist::fold_all(&broker);
             broker.store.close();
             saved.and(delivered)
         })

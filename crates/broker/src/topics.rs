@@ -2,19 +2,24 @@
 
 mod attributes;
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use platform::disk::Disk;
 use protocol::body::{DataVersion, TopicConfig, TopicConfigSerializeWrapper};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 
-use crate::persist::{self, JsonFile, LoadError};
+use crate::persist::{self, Kept, LoadError, Position, Snapshot};
 
 pub(crate) use attributes::{AttributeError, parse as parse_attributes};
 
-const FILE: &str = "topics.json";
+/// The name of the files.
+const NAME: &str = "topics";
 
 /// All topics by name.
 ///
@@ -22,45 +27,181 @@ const FILE: &str = "topics.json";
 #[derive(Debug)]
 pub(crate) struct Topics {
     table: RwLock<Table>,
-    file: JsonFile,
+    kept: Kept,
 }
 
 #[derive(Debug)]
 struct Table {
-    topics: HashMap<String, Arc<TopicConfig>>,
+    topics: HashSet<Entry>,
     version: DataVersion,
 }
 
+/// A topic in the table, found by its name, which it holds once.
+#[derive(Debug)]
+struct Entry {
+    config: Arc<TopicConfig>,
+    /// Behind its last change.
+    position: Position,
+}
+
+/// What the journal tells.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Change {
+    /// A topic was created or changed.
+    Put(Arc<TopicConfig>),
+    /// A topic was deleted.
+    Delete(String),
+    /// The version moved on.
+    Version,
+}
+
+/// A topic as the table has it.
+pub(crate) struct Found {
+    /// The topic.
+    pub(crate) config: Arc<TopicConfig>,
+    /// Whether its last change survives loss of power.
+    pub(crate) is_durable: bool,
+}
+
+impl Borrow<str> for Entry {
+    fn borrow(&self) -> &str {
+        &self.config.topic_name
+    }
+}
+
+impl Hash for Entry {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.config.topic_name.hash(state);
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.config.topic_name == other.config.topic_name
+    }
+}
+
+impl Eq for Entry {}
+
 impl Table {
-    fn put(&mut self, config: TopicConfig) -> Arc<TopicConfig> {
+    fn config(&self, topic: &str) -> Option<&Arc<TopicConfig>> {
+        self.topics.get(topic).map(|entry| &entry.config)
+    }
+
+    fn put(&mut self, kept: &Kept, config: TopicConfig) -> Arc<TopicConfig> {
         let config = Arc::new(config);
-        self.topics
-            .insert(config.topic_name.clone(), config.clone());
         persist::next_version(&mut self.version);
+        let change = Change::Put(config.clone());
+        let position = kept.note(&self.version, &change);
+        let entry = Entry {
+            config: config.clone(),
+            position,
+        };
+        self.topics.replace(entry);
         config
+    }
+
+    /// Does to the table what the journal tells. `adding`: only topics that it lacks.
+    fn replay(&mut self, changes: Vec<(DataVersion, Change)>, adding: bool) {
+        let mut last = BTreeMap::new();
+        for (version, change) in changes {
+            match change {
+                Change::Put(config) => {
+                    last.insert(config.topic_name.clone(), Some(config));
+                }
+                Change::Delete(topic) => {
+                    last.insert(topic, None);
+                }
+                Change::Version => {}
+            }
+            if version.counter > self.version.counter {
+                self.version = version;
+            }
+        }
+        for (topic, config) in last {
+            match config {
+                Some(config) if !adding || !self.topics.contains(topic.as_str()) => {
+                    self.topics.replace(Entry::loaded(config));
+                }
+                None if !adding => {
+                    self.topics.remove(topic.as_str());
+                }
+                Some(_) | None => {}
+            }
+        }
+    }
+}
+
+impl Entry {
+    /// A topic that the files hold.
+    fn loaded(config: Arc<TopicConfig>) -> Entry {
+        Entry {
+            config,
+            position: Position::default(),
+        }
+    }
+}
+
+/// The table as `topics.json` holds it, written without a copy of the topics.
+struct File {
+    version: DataVersion,
+    /// Sorted by name.
+    topics: Vec<Arc<TopicConfig>>,
+}
+
+impl Serialize for File {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut file = serializer.serialize_map(Some(2))?;
+        file.serialize_entry("dataVersion", &self.version)?;
+        file.serialize_entry("topicConfigTable", &ByName(&self.topics))?;
+        file.end()
+    }
+}
+
+struct ByName<'a>(&'a [Arc<TopicConfig>]);
+
+impl Serialize for ByName<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|config| (&config.topic_name, &**config)))
     }
 }
 
 impl Topics {
-    /// The topics that `topics.json` in `dir` names; none when there is no such file. Reads files.
+    /// The topics that `topics.json` and its journal in `dir` name; none when there are no such files. Reads files, and
+    /// folds a journal that it finds.
     pub(crate) fn load(dir: &Path, disk: Arc<dyn Disk>) -> Result<Topics, LoadError> {
-        let file = JsonFile::new(dir, FILE, disk);
-        let loaded: Option<TopicConfigSerializeWrapper> = file.load()?;
-        let (configs, version) = match loaded {
-            Some(loaded) => (loaded.topic_config_table, loaded.data_version),
+        let kept = Kept::new(dir, NAME, disk);
+        let loaded =
+            kept.load::<TopicConfigSerializeWrapper, Change>(|file| Some(&file.data_version))?;
+        let (configs, version) = match loaded.table {
+            Some(file) => (file.topic_config_table, file.data_version),
             None => (BTreeMap::new(), persist::first_version()),
         };
         let topics = configs.into_iter().map(|(name, mut config)| {
-            config.topic_name.clone_from(&name);
-            (name, Arc::new(config))
+            config.topic_name = name;
+            Entry::loaded(Arc::new(config))
         });
-        Ok(Topics {
-            table: RwLock::new(Table {
-                topics: topics.collect(),
-                version,
-            }),
-            file,
-        })
+        let mut table = Table {
+            topics: topics.collect(),
+            version,
+        };
+        if loaded.by_others {
+            tracing::warn!(
+                "topics.json was changed by another program since topics.journal was begun; of the journal, only topics that the file lacks are taken"
+            );
+        }
+        table.replay(loaded.changes, loaded.by_others);
+        let topics = Topics {
+            table: RwLock::new(table),
+            kept,
+        };
+        if loaded.had_journal
+            && let Err(error) = topics.fold()
+        {
+            tracing::error!(%error, "cannot write topics.json; topics cannot be created until it can be written");
+        }
+        Ok(topics)
     }
 
     /// A lock that a panic left behind is usable: each change of the table is complete in itself.
@@ -72,35 +213,48 @@ impl Topics {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A topic. Called for each message: one shared lock, one reference counted.
+    /// A topic.
     pub(crate) fn get(&self, topic: &str) -> Option<Arc<TopicConfig>> {
-        self.read().topics.get(topic).cloned()
+        self.read().config(topic).cloned()
+    }
+
+    /// A topic, and whether it is in its file. Called for each message: one shared lock, one reference counted.
+    pub(crate) fn find(&self, topic: &str) -> Option<Found> {
+        let table = self.read();
+        let entry = table.topics.get(topic)?;
+        Some(Found {
+            config: entry.config.clone(),
+            is_durable: self.kept.is_durable(entry.position),
+        })
+    }
+
+    /// Number of topics.
+    pub(crate) fn len(&self) -> usize {
+        self.read().topics.len()
     }
 
     /// The topic of `config`'s name, which is created as `config` says when it does not exist; and whether it was.
-    /// The file is written soon after.
+    /// It is durable soon, and after a [`commit`](Self::commit).
     pub(crate) fn create_if_absent(&self, config: TopicConfig) -> (Arc<TopicConfig>, bool) {
         if let Some(existing) = self.get(&config.topic_name) {
             return (existing, false);
         }
         let mut table = self.write();
-        if let Some(existing) = table.topics.get(&config.topic_name) {
+        if let Some(existing) = table.config(&config.topic_name) {
             return (existing.clone(), false);
         }
-        let created = table.put(config);
-        drop(table);
-        self.file.touch();
-        (created, true)
+        (table.put(&self.kept, config), true)
     }
 
     /// Creates the topic of `config`'s name, or changes it to `config`, whose attributes are a modification: `+name` sets, `-name`
-    /// removes. Gives the topic as it is then, and whether anything changed. The file is the caller's: [`save`](Self::save).
+    /// removes. Gives the topic as it is then, and whether anything changed. Durability is the caller's:
+    /// [`commit`](Self::commit).
     pub(crate) fn update(
         &self,
         mut config: TopicConfig,
     ) -> Result<(Arc<TopicConfig>, bool), AttributeError> {
         let mut table = self.write();
-        let existing = table.topics.get(&config.topic_name);
+        let existing = table.config(&config.topic_name);
         config.attributes = attributes::alter(
             existing.map(|existing| &existing.attributes),
             &config.attributes,
@@ -110,50 +264,48 @@ impl Topics {
         {
             return Ok((existing.clone(), false));
         }
-        let changed = table.put(config);
-        drop(table);
-        self.file.touch();
-        Ok((changed, true))
+        Ok((table.put(&self.kept, config), true))
     }
 
     /// Whether the topic promises order across its queues is set; gives the topic when that is a change.
     pub(crate) fn set_order(&self, topic: &str, order: bool) -> Option<Arc<TopicConfig>> {
         let mut table = self.write();
-        let existing = table.topics.get(topic);
+        let existing = table.config(topic);
         let existing = existing.filter(|existing| existing.order != order)?;
         let changed = TopicConfig {
             order,
             ..TopicConfig::clone(existing)
         };
-        let changed = table.put(changed);
-        drop(table);
-        self.file.touch();
-        Some(changed)
+        Some(table.put(&self.kept, changed))
     }
 
-    /// Removes a topic. The file is the caller's.
+    /// Removes a topic. Durability is the caller's.
     pub(crate) fn delete(&self, topic: &str) -> bool {
         let mut table = self.write();
-        let existed = table.topics.remove(topic).is_some();
+        let existed = table.topics.remove(topic);
         if existed {
             persist::next_version(&mut table.version);
-        }
-        drop(table);
-        if existed {
-            self.file.touch();
+            self.kept
+                .note(&table.version, &Change::Delete(topic.to_owned()));
         }
         existed
     }
 
     /// The version moves on although no topic changed: what registrations say of them did.
     pub(crate) fn renew_version(&self) {
-        persist::next_version(&mut self.write().version);
-        self.file.touch();
+        let mut table = self.write();
+        persist::next_version(&mut table.version);
+        self.kept.note(&table.version, &Change::Version);
     }
 
     /// All topics, in no order.
     pub(crate) fn all(&self) -> Vec<Arc<TopicConfig>> {
-        self.read().topics.values().cloned().collect()
+        let table = self.read();
+        table
+            .topics
+            .iter()
+            .map(|entry| entry.config.clone())
+            .collect()
     }
 
     /// The version of the table.
@@ -161,33 +313,56 @@ impl Topics {
         self.read().version.clone()
     }
 
-    /// Everything, as the file and slaves hold it.
+    /// Everything, as slaves hold it.
     pub(crate) fn snapshot(&self) -> TopicConfigSerializeWrapper {
         let table = self.read();
-        let topics = table
-            .topics
-            .iter()
-            .map(|(name, config)| (name.clone(), TopicConfig::clone(config)));
+        let topics = table.topics.iter().map(|entry| {
+            let config = TopicConfig::clone(&entry.config);
+            (config.topic_name.clone(), config)
+        });
         TopicConfigSerializeWrapper {
             topic_config_table: topics.collect(),
             data_version: table.version.clone(),
         }
     }
 
-    /// The file of this table.
-    pub(crate) fn file(&self) -> &JsonFile {
-        &self.file
+    fn file(&self) -> Snapshot<File> {
+        let (mut topics, version, position) = {
+            let table = self.read();
+            let topics = table.topics.iter().map(|entry| entry.config.clone());
+            let topics: Vec<_> = topics.collect();
+            (topics, table.version.clone(), self.kept.position())
+        };
+        topics.sort_unstable_by(|a, b| a.topic_name.cmp(&b.topic_name));
+        Snapshot {
+            table: File {
+                version: version.clone(),
+                topics,
+            },
+            version,
+            position,
+        }
     }
 
-    /// Writes the file if the table has changed. Blocks.
-    pub(crate) fn save(&self) -> io::Result<()> {
-        self.file.save(|| self.snapshot())
+    /// The files of this table.
+    pub(crate) fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    /// On return every change so far survives loss of power. Blocks.
+    pub(crate) fn commit(&self) -> io::Result<()> {
+        self.kept.commit(|| self.file())
+    }
+
+    /// Writes `topics.json` if the table has changed; the journal goes. Blocks.
+    pub(crate) fn fold(&self) -> io::Result<()> {
+        self.kept.fold(|| self.file())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use platform::disk::RealDisk;
+    use platform::disk::{Operation, RealDisk, RecordingDisk, Replay, SimulatedDisk};
 
     use super::*;
 
@@ -215,7 +390,7 @@ mod tests {
         );
         topics.create_if_absent(config("b", 1));
         assert!(topics.delete("b") && !topics.delete("b"));
-        topics.save().unwrap();
+        topics.commit().unwrap();
         let again = load(dir.path());
         assert_eq!(again.get("a").unwrap().write_queue_nums, 4);
         assert!(again.get("b").is_none());
@@ -223,12 +398,115 @@ mod tests {
         assert_eq!(again.data_version().counter, 3);
     }
 
+    /// A power cut at each moment of a life with creations, changes, deletions and folds: what was committed is there.
+    #[test]
+    fn committed_changes_survive_a_power_cut_at_every_moment() {
+        const IMAGES: u64 = 6;
+        let disk = RecordingDisk::new(Arc::new(SimulatedDisk::new()));
+        let dir = Path::new("/store/config");
+        let topics = Topics::load(dir, Arc::new(disk.clone())).unwrap();
+        for round in 0..24 {
+            topics.create_if_absent(config(&format!("t{round}"), round));
+            topics.update(config("changed", round)).unwrap();
+            if round % 3 == 2 {
+                topics.delete(&format!("t{}", round - 1));
+            }
+            if round % 5 != 4 {
+                topics.commit().unwrap();
+                disk.note(round.to_string());
+            }
+            if round % 4 == 3 {
+                // Taken before what comes next, as when a fold goes on beside creations.
+                let before = topics.file();
+                topics.create_if_absent(config("beside", round));
+                topics.commit().unwrap();
+                topics.kept.fold(|| before).unwrap();
+            }
+            if round % 7 == 6 {
+                topics.fold().unwrap();
+                disk.note(round.to_string());
+            }
+        }
+        let (mut replay, mut acknowledged) = (Replay::new(), None);
+        for (at, operation) in disk.operations().iter().enumerate() {
+            replay.apply(operation).unwrap();
+            if let Operation::Note(round) = operation {
+                acknowledged = Some(round.parse::<i32>().unwrap());
+            }
+            for image in 0..IMAGES {
+                let crashed = Arc::new(replay.disk().crash(at as u64 * IMAGES + image));
+                let found = Topics::load(dir, crashed.clone()).unwrap();
+                check_image(&found, acknowledged, at);
+                let again = Topics::load(dir, crashed).unwrap();
+                assert_eq!(again.snapshot(), found.snapshot(), "opened twice, at {at}");
+            }
+        }
+    }
+
+    fn check_image(found: &Topics, acknowledged: Option<i32>, at: usize) {
+        let Some(last) = acknowledged else { return };
+        for round in 0..=last {
+            let is_there = found.get(&format!("t{round}")).is_some();
+            // Every third is deleted in the round after its own; before that is acknowledged it may be so or so.
+            let is_deleted = round % 3 == 1;
+            if !is_deleted || round < last {
+                assert_eq!(
+                    is_there, !is_deleted,
+                    "topic of round {round} at {at}, acknowledged {last}"
+                );
+            }
+        }
+        let changed = found.get("changed").unwrap().read_queue_nums;
+        assert!(changed >= last, "{changed} at {at}, acknowledged {last}");
+    }
+
+    #[test]
+    fn a_file_that_java_changed_gains_only_topics_from_the_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        let topics = load(dir.path());
+        topics.create_if_absent(config("kept", 1));
+        topics.fold().unwrap();
+        topics.update(config("kept", 2)).unwrap();
+        topics.create_if_absent(config("created", 2));
+        topics.create_if_absent(config("created and deleted", 2));
+        topics.delete("created and deleted");
+        topics.commit().unwrap();
+        let file = dir.path().join("topics.json");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = text.replace("\"counter\":1", "\"counter\":7");
+        std::fs::write(&file, text).unwrap();
+        let again = load(dir.path());
+        assert_eq!(again.get("kept").unwrap().read_queue_nums, 1);
+        assert_eq!(again.get("created").unwrap().read_queue_nums, 2);
+        assert!(again.get("created and deleted").is_none());
+        assert!(again.data_version().counter >= 7);
+        assert!(!dir.path().join("topics.journal").exists());
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_written_is_replaced_by_the_file() {
+        let disk = SimulatedDisk::new();
+        let dir = Path::new("/config");
+        let topics = Topics::load(dir, Arc::new(disk.clone())).unwrap();
+        topics.create_if_absent(config("a", 1));
+        topics.commit().unwrap();
+        disk.set_faults(|faults| faults.sync_fails = true);
+        topics.create_if_absent(config("b", 1));
+        assert!(topics.commit().is_err());
+        assert!(!topics.find("b").unwrap().is_durable);
+        disk.set_faults(|faults| faults.sync_fails = false);
+        topics.commit().unwrap();
+        assert!(topics.find("b").unwrap().is_durable);
+        let again = Topics::load(dir, Arc::new(disk.crash(1))).unwrap();
+        assert!(again.get("a").is_some() && again.get("b").is_some());
+    }
+
     #[test]
     fn a_file_of_java_is_understood() {
         let dir = tempfile::tempdir().unwrap();
         // Java 5.3.3, shortened; `topicConfigTable` of 4.x has no attributes.
         let text = "{\n\t\"dataVersion\":{\n\t\t\"counter\":7,\n\t\t\"stateVersion\":0,\n\t\t\"timestamp\":1795248733851\n\t},\n\t\"topicConfigTable\":{\n\t\t\"TBW102\":{\n\t\t\t\"attributes\":{},\n\t\t\t\"order\":false,\n\t\t\t\"perm\":7,\n\t\t\t\"readQueueNums\":8,\n\t\t\t\"topicFilterType\":\"SINGLE_TAG\",\n\t\t\t\"topicName\":\"TBW102\",\n\t\t\t\"topicSysFlag\":0,\n\t\t\t\"writeQueueNums\":8\n\t\t},\"old\":{\"perm\":6,\"topicName\":\"old\",\"somethingNew\":1}\n\t}\n}";
-        std::fs::write(dir.path().join(FILE), text).unwrap();
+        std::fs::write(dir.path().join("topics.json"), text).unwrap();
         let topics = load(dir.path());
         assert_eq!(topics.get("TBW102").unwrap().perm, 7);
         assert_eq!(topics.get("old").unwrap().read_queue_nums, 16);

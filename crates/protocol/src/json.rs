@@ -52,6 +52,20 @@ pub fn encode<T: Serialize + ?Sized>(body: &T) -> Vec<u8> {
     encode_as(body, Dialect::Standard)
 }
 
+/// Writes a body in a dialect, piece by piece: what it takes in memory is up to the writer.
+///
+/// # Errors
+/// What the writer said.
+pub fn write_as<T: Serialize + ?Sized>(
+    body: &T,
+    dialect: Dialect,
+    to: impl std::io::Write,
+) -> std::io::Result<()> {
+    let formatter = writer::KeyFormatter::new(dialect);
+    let mut serializer = serde_json::Serializer::with_formatter(to, formatter);
+    body.serialize(&mut serializer).map_err(Into::into)
+}
+
 /// The bytes of a body in a dialect.
 pub fn encode_as<T: Serialize + ?Sized>(body: &T, dialect: Dialect) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);

@@ -88,9 +88,9 @@ fn apply(
 }
 
 fn save(broker: &Broker) -> Result<(), Refusal> {
-    broker.groups.save().map_err(|error| {
+    broker.groups.commit().map_err(|error| {
         Refusal::system_error(format!(
-            "the change holds until the broker stops; subscriptionGroup.json cannot be written: {error}"
+            "the change holds until the broker stops; neither subscriptionGroup.journal nor subscriptionGroup.json can be written: {error}"
         ))
     })
 }
@@ -102,6 +102,11 @@ fn delete(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
     }
     if header.clean_offset {
         broker.offsets.delete_group(&header.group_name);
+        broker.offsets.commit_deletions().map_err(|error| {
+            Refusal::system_error(format!(
+                "neither consumerOffset.journal nor consumerOffset.json can be written: {error}"
+            ))
+        })?;
     }
     save(broker)?;
     Ok(Reply::ok())

@@ -255,7 +255,7 @@ fn reset(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
         broker.offsets.reset(group, topic, queue.queue_id, *offset);
     }
     tracing::info!(group, topic, by = %call.connection.peer(), queues = body.offset_table.len(), "offsets were reset");
-    broker.offsets.save().map_err(|error| {
+    broker.offsets.fold().map_err(|error| {
         Refusal::system_error(format!("cannot write consumerOffset.json: {error}"))
     })?;
     Ok(Reply::ok().body(json::encode(&body)))

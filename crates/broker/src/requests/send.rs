@@ -21,11 +21,13 @@ use protocol::reply::ReplyHead;
 use protocol::sysflag;
 use remoting::{Connection, Replies, Request};
 use storage::{AppendError, Appended, FlushMode, NewMessage};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::Broker;
 use crate::call::Refusal;
 use crate::requests::batch;
 use crate::settings::Settings;
+use crate::topics::Found;
 
 use answer::{Region, Sent, join_ids, not_yet};
 use properties::{Delivery, Scan};
@@ -103,6 +105,8 @@ struct Sends {
     text: String,
     body_bytes: usize,
     topics: Vec<Arc<TopicConfig>>,
+    /// Positions in `topics` of those that are not durable yet.
+    new_topics: Vec<usize>,
     drafts: Vec<Draft>,
     waiting: Vec<Waiting>,
     appended: Vec<Appended>,
@@ -144,6 +148,7 @@ pub(crate) fn serve(
     }
     batch.append(&mut sends, replies);
     sends.topics.clear();
+    sends.new_topics.clear();
     if sends.text.capacity() <= SCRATCH_BYTES_KEPT {
         SCRATCH.set(Some(sends));
     }
@@ -190,7 +195,7 @@ impl Batch<'_> {
                 &header,
             )?
         {
-            topic = position_of(sends, dead);
+            topic = sends.add_topic(dead);
             config = &sends.topics[topic];
             dead_letter = true;
         }
@@ -300,9 +305,8 @@ impl Batch<'_> {
         if let Some(known) = known {
             return Ok(latest + known);
         }
-        let config = topic::find_or_create(self.broker, self.settings, self.connection, header)?;
-        sends.topics.push(config);
-        Ok(sends.topics.len() - 1)
+        let found = topic::find_or_create(self.broker, self.settings, self.connection, header)?;
+        Ok(sends.add_topic(found))
     }
 
     fn check_queue(&self, config: &TopicConfig, header: &Header<'_>) -> Result<(), Refusal> {
@@ -407,6 +411,9 @@ impl Batch<'_> {
 
     /// Appends everything that was drafted, and answers.
     fn append(&self, sends: &mut Sends, replies: &mut Replies) {
+        if !sends.drafts.is_empty() && !sends.new_topics.is_empty() {
+            self.commit_topics(sends, replies);
+        }
         if sends.drafts.is_empty() {
             return;
         }
@@ -425,6 +432,32 @@ impl Batch<'_> {
             }
         }
         sends.clear();
+    }
+
+    /// A topic is in its file before a message of it is stored: without it nobody would be told where that message lies. The
+    /// connection's task waits for that, once in a topic's life, with all new topics of its batch and those of other
+    /// connections in one sync; Java 5.3 writes the file in its place too. Where it fails, the topics' sends are refused.
+    fn commit_topics(&self, sends: &mut Sends, replies: &mut Replies) {
+        let Err(error) = off_the_reactor(|| self.broker.topics.commit()) else {
+            sends.new_topics.clear();
+            return;
+        };
+        let mut drafts = std::mem::take(&mut sends.drafts).into_iter();
+        let waiting = std::mem::take(&mut sends.waiting);
+        for waiting in waiting {
+            let own: Vec<Draft> = drafts.by_ref().take(waiting.messages).collect();
+            let new = own.iter().find_map(|draft| match draft.target {
+                Target::Topic(topic) => sends.new_topics.contains(&topic).then_some(topic),
+                Target::Schedule => None,
+            });
+            let Some(new) = new else {
+                sends.drafts.extend(own);
+                sends.waiting.push(waiting);
+                continue;
+            };
+            let refusal = topic::not_written(&sends.topics[new].topic_name, &error);
+            self.refuse(waiting.head, &refusal, replies);
+        }
     }
 
     fn append_drafts(&self, sends: &mut Sends) -> Result<(), AppendError> {
@@ -547,6 +580,16 @@ impl Batch<'_> {
 }
 
 impl Sends {
+    /// The position of a topic that joins those of the batch.
+    fn add_topic(&mut self, found: Found) -> usize {
+        let position = self.topics.len();
+        self.topics.push(found.config);
+        if !found.is_durable {
+            self.new_topics.push(position);
+        }
+        position
+    }
+
     fn clear(&mut self) {
         self.text.clear();
         self.body_bytes = 0;
@@ -556,9 +599,13 @@ impl Sends {
     }
 }
 
-fn position_of(sends: &mut Sends, config: Arc<TopicConfig>) -> usize {
-    sends.topics.push(config);
-    sends.topics.len() - 1
+/// Does what may block where other tasks of this thread need not wait for it.
+pub(crate) fn off_the_reactor<T>(work: impl FnOnce() -> T) -> T {
+    let flavor = Handle::try_current().map(|handle| handle.runtime_flavor());
+    match flavor {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
 }
 
 /// The same memory for messages of another batch. There are none in it; only the type changes.

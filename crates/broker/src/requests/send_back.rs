@@ -154,7 +154,7 @@ fn check(
         0
     };
     let queues = config.retry_queue_nums.min(RETRY_QUEUES_MAX);
-    let retry_topic = topics::keep(
+    let retry_topic = topics::keep_durably(
         broker,
         connection,
         topics::new_config(&name, queues, sys_flag),
@@ -213,7 +213,7 @@ impl SendBack {
             None => {
                 let dead = topic::dlq_topic(&self.header.group);
                 let dead = topics::new_config(&dead, topics::DEAD_LETTER_QUEUES, 0);
-                let dead = topics::keep(broker, connection, dead)?;
+                let dead = topics::keep_durably(broker, connection, dead)?;
                 properties.insert(names::DELAY, "0");
                 tracing::info!(
                     topic = dead.topic_name,

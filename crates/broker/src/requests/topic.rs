@@ -109,9 +109,9 @@ fn apply(broker: &Broker, call: &Call<'_>, configs: Vec<TopicConfig>) -> Result<
 }
 
 fn save(broker: &Broker) -> Result<(), Refusal> {
-    broker.topics.save().map_err(|error| {
+    broker.topics.commit().map_err(|error| {
         Refusal::system_error(format!(
-            "the change holds until the broker stops; topics.json cannot be written: {error}"
+            "the change holds until the broker stops; neither topics.journal nor topics.json can be written: {error}"
         ))
     })
 }
@@ -195,9 +195,9 @@ fn delete(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
     // The tables forget a topic before its data goes: the other way round a crash would leave a topic whose offsets
     // point beyond its queues.
     save(broker)?;
-    broker.offsets.save().map_err(|error| {
+    broker.offsets.commit_deletions().map_err(|error| {
         Refusal::system_error(format!(
-            "the topic is deleted, but consumerOffset.json cannot be written: {error}"
+            "the topic is deleted, but neither consumerOffset.journal nor consumerOffset.json can be written: {error}"
         ))
     })?;
     for name in &names {

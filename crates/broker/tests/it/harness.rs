@@ -147,6 +147,16 @@ impl TestBroker {
         (answer, header, messages)
     }
 
+    /// What `topics.json` and its journal hold. A topic leaves the journal when the file has it, so the journal is read first.
+    pub(crate) fn topic_files(&self) -> String {
+        let read = |name| {
+            let path = format!("{}/config/{name}", self.keys.store_path_root_dir);
+            let bytes = std::fs::read(path).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        read("topics.journal") + &read("topics.json")
+    }
+
     pub(crate) async fn max_offset(&self, topic: &str) -> i64 {
         let (_, header, _) = self.pulled(topic, 0).await;
         header.max_offset

@@ -15,8 +15,7 @@ use crate::harness::*;
 async fn a_topic_created_by_a_send_is_in_its_file_when_the_send_is_answered() {
     let broker = TestBroker::start().await;
     broker.sent("FirstSeen", b"x", "").await;
-    let file = format!("{}/config/topics.json", broker.keys.store_path_root_dir);
-    let text = std::fs::read_to_string(file).unwrap();
+    let text = broker.topic_files();
     assert!(text.contains("\"FirstSeen\""), "{text}");
 }
 
@@ -462,8 +461,7 @@ async fn a_message_that_came_back_too_often_becomes_a_dead_letter() {
     );
     assert_eq!(broker.max_offset("%RETRY%group").await, 1);
     let (_, _, dead) = broker.pulled("%DLQ%group", 0).await;
-    let file = format!("{}/config/topics.json", broker.keys.store_path_root_dir);
-    let topics = std::fs::read_to_string(file).unwrap();
+    let topics = broker.topic_files();
     assert!(topics.contains("\"%DLQ%group\""), "{topics}");
     assert_eq!(dead.len(), 1);
     assert_eq!(

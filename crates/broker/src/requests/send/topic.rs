@@ -1,5 +1,6 @@
 //! The topic of a send: found, or created by the template that the client names.
 
+use std::io;
 use std::sync::Arc;
 
 use protocol::body::{TopicConfig, TopicFilterType};
@@ -7,10 +8,11 @@ use protocol::code::ResponseCode;
 use protocol::{perm, sysflag, topic, version};
 use remoting::Connection;
 
-use super::Header;
+use super::{Header, off_the_reactor};
 use crate::Broker;
 use crate::call::Refusal;
 use crate::settings::Settings;
+use crate::topics::Found;
 
 /// What Java's clients and tools show behind a refusal that has an answer in the documentation.
 pub(crate) const SEE_FAQ: &str =
@@ -22,13 +24,14 @@ const RETRY_QUEUES: i32 = 1;
 /// The topic attribute that says how old messages are removed.
 const CLEANUP_POLICY: &str = "cleanup.policy";
 
-/// The topic of a send, which is created when it does not exist and the client's template allows it.
+/// The topic of a send, which is created when it does not exist and the client's template allows it. The caller commits one
+/// that is not durable before it stores its message.
 pub(crate) fn find_or_create(
     broker: &Broker,
     settings: &Settings,
     connection: &Connection,
     header: &Header<'_>,
-) -> Result<Arc<TopicConfig>, Refusal> {
+) -> Result<Found, Refusal> {
     let name = &*header.topic;
     topic::check_topic(name)
         .map_err(|error| Refusal::new(ResponseCode::INVALID_PARAMETER, error.to_string()))?;
@@ -38,11 +41,11 @@ pub(crate) fn find_or_create(
             format!("Sending message to topic[{name}] is forbidden."),
         ));
     }
-    let config = match broker.topics.get(name) {
-        Some(config) => config,
+    let found = match broker.topics.find(name) {
+        Some(found) => found,
         None => create(broker, settings, connection, header)?,
     };
-    if config.order && !perm::is_writable(settings.keys.broker_permission) {
+    if found.config.order && !perm::is_writable(settings.keys.broker_permission) {
         return Err(Refusal::new(
             ResponseCode::NO_PERMISSION,
             format!(
@@ -51,7 +54,7 @@ pub(crate) fn find_or_create(
             ),
         ));
     }
-    Ok(config)
+    Ok(found)
 }
 
 fn create(
@@ -59,7 +62,7 @@ fn create(
     settings: &Settings,
     connection: &Connection,
     header: &Header<'_>,
-) -> Result<Arc<TopicConfig>, Refusal> {
+) -> Result<Found, Refusal> {
     let name = &*header.topic;
     let is_retry = name.starts_with(topic::RETRY_PREFIX);
     let sys_flag = match (header.unit_mode == Some(true), is_retry) {
@@ -77,36 +80,47 @@ fn create(
             ));
         }
     };
-    keep(broker, connection, config)
+    Ok(keep(broker, connection, config))
 }
 
-/// The topic of that name, which is created when there is none, and is in its file before its first message is stored:
-/// without it nobody would be told where that message lies. The file is written here, on the connection's task, once in
-/// a topic's life; Java 5.3 does so too.
-pub(crate) fn keep(
+/// The topic of that name, which is created when there is none.
+fn keep(broker: &Broker, connection: &Connection, config: TopicConfig) -> Found {
+    let (config, created) = broker.topics.create_if_absent(config);
+    if created {
+        tracing::info!(topic = config.topic_name, queues = config.write_queue_nums, producer = %connection.peer(), "created a topic on its first message");
+        broker.topic_changed(&config);
+    }
+    // Another send may have created it a moment ago: it is as new as one of our own.
+    Found {
+        config,
+        is_durable: false,
+    }
+}
+
+/// As [`keep`], and the topic is in its file on return: a message may be stored in it.
+pub(crate) fn keep_durably(
     broker: &Broker,
     connection: &Connection,
     config: TopicConfig,
 ) -> Result<Arc<TopicConfig>, Refusal> {
-    let (config, created) = broker.topics.create_if_absent(config);
-    if !created {
-        return Ok(config);
+    let found = match broker.topics.find(&config.topic_name) {
+        Some(found) => found,
+        None => keep(broker, connection, config),
+    };
+    if !found.is_durable {
+        off_the_reactor(|| broker.topics.commit())
+            .map_err(|error| not_written(&found.config.topic_name, &error))?;
     }
-    let topic = &config.topic_name;
-    tracing::info!(topic, queues = config.write_queue_nums, producer = %connection.peer(), "created a topic on its first message");
-    broker.topic_changed(&config);
-    match broker.topics.save() {
-        Ok(()) => Ok(config),
-        Err(error) => {
-            tracing::error!(topic, %error, "a new topic could not be written to its file");
-            Err(Refusal::new(
-                ResponseCode::SYSTEM_ERROR,
-                format!(
-                    "topic[{topic}] is created but could not be written to disk: {error}; send again"
-                ),
-            ))
-        }
-    }
+    Ok(found.config)
+}
+
+/// The refusal of a message whose topic is in memory only.
+pub(super) fn not_written(topic: &str, error: &io::Error) -> Refusal {
+    tracing::error!(topic, %error, "a new topic could not be written to its file");
+    Refusal::new(
+        ResponseCode::SYSTEM_ERROR,
+        format!("topic[{topic}] is created but could not be written to disk: {error}; send again"),
+    )
 }
 
 /// A topic that inherits from the template the client names, if that template allows it.
@@ -151,7 +165,7 @@ pub(crate) fn dead_letter(
     group: &str,
     client_version: i32,
     header: &Header<'_>,
-) -> Result<Option<Arc<TopicConfig>>, Refusal> {
+) -> Result<Option<Found>, Refusal> {
     let auto_create = broker.keys().auto_create_subscription_group;
     let Some(config) = broker.groups.get_or_create(group, auto_create) else {
         return Err(Refusal::new(
@@ -167,8 +181,12 @@ pub(crate) fn dead_letter(
     if header.reconsume_times.unwrap_or(0) <= times_max && !consumed_in_order {
         return Ok(None);
     }
-    let dead = new_config(&topic::dlq_topic(group), DEAD_LETTER_QUEUES, 0);
-    keep(broker, connection, dead).map(Some)
+    let dead = topic::dlq_topic(group);
+    if let Some(found) = broker.topics.find(&dead) {
+        return Ok(Some(found));
+    }
+    let dead = new_config(&dead, DEAD_LETTER_QUEUES, 0);
+    Ok(Some(keep(broker, connection, dead)))
 }
 
 /// A topic as Java shows it in its texts.
