@@ -194,7 +194,7 @@ impl Broker {
 
     /// Topics were deleted: the name servers are told what is left.
     pub(crate) fn topics_deleted(&self) {
-        self.registration.everything_changed();
+        self.registration.topics_deleted(self.topics.len());
     }
 
     /// Waits until the name servers have heard of every change so far, or do not answer. Blocks: only for handlers

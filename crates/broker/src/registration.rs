@@ -1,27 +1,40 @@
-//! Telling the name servers which topics this broker serves: everything at the start and every
-//! `registerNameServerPeriod`, a created or changed topic at once, and goodbye at the end.
+//! Telling the name servers which topics this broker serves: everything at the start, a created or changed topic at once,
+//! and goodbye at the end. Every `registerNameServerPeriod` each is asked whether it still has what it was told last
+//! (QUERY_DATA_VERSION); only one that has not is told everything again.
 //!
 //! Every name server has its own exchange; one that cannot be reached delays nobody, and is logged when that begins and
 //! when it ends. Nothing here is on the message path.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use protocol::body::{
-    KvTable, RegisterBrokerBody, TopicConfig, TopicConfigAndMappingSerializeWrapper,
+    DataVersion, KvTable, RegisterBrokerBody, TopicConfig, TopicConfigAndMappingSerializeWrapper,
 };
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
-use protocol::headers::{RegisterBrokerRequest, UnRegisterBrokerRequest};
+use protocol::headers::{
+    QueryDataVersionRequest, QueryDataVersionResponse, RegisterBrokerRequest,
+    UnRegisterBrokerRequest,
+};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::Broker;
 
 /// Java keeps the period between 10 and 60 seconds, whatever the file says.
 const PERIOD_MS: std::ops::RangeInclusive<u64> = 10_000..=60_000;
-/// Changed topics that are told one by one; with more of them everything is told.
-const CHANGES_MAX: usize = 256;
+/// What one message tells, in bytes of its body, about. A frame takes 16 MiB; more topics come in parts, as from a Java broker with
+/// `enableSplitRegistration`. Up to here (some 20,000 topics) they do not, since a name server with
+/// `deleteTopicWithBrokerRegistration` takes a part for the whole.
+const PART_BYTES: usize = 4 << 20;
+/// What a topic takes in a body besides its name, which is there twice, and its attributes.
+const TOPIC_BYTES: usize = 180;
+/// Up to so many topics, everything is told when one was deleted; with more, that waits for the next period, since name
+/// servers forget deleted topics by another request anyway.
+const TOLD_AFTER_DELETION: usize = 1000;
 /// How long a name server has for its answer to a goodbye. Java: 3 s.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -32,21 +45,38 @@ pub(crate) struct Registration {
     work: Notify,
     /// The number of the last request for registration that every reachable name server has heard of.
     done: watch::Sender<u64>,
+    /// The last message's timestamp.
+    stamp: AtomicI64,
 }
 
+/// Bounded by the topics that there are: a topic is in it once.
 #[derive(Debug, Default)]
 struct Pending {
     /// Changed topics by name, in the form that is to be told.
     changed: BTreeMap<Arc<str>, Arc<TopicConfig>>,
     everything: bool,
+    /// Topics were deleted: the next period tells everything.
+    deleted: bool,
+    /// It is time to look whether the name servers still know.
+    period: bool,
     asked: u64,
 }
 
 /// What one round tells.
+#[derive(Clone)]
 enum Round {
     Nothing,
+    /// Everything, to name servers that lack something.
+    Period,
     Everything,
-    Changed(Vec<Arc<TopicConfig>>),
+    Changed(Arc<[Arc<TopicConfig>]>),
+}
+
+/// How a name server stands.
+#[derive(Debug)]
+struct Heard {
+    /// The version of the last message that it took; none when it has to be told everything.
+    version: Option<DataVersion>,
 }
 
 impl Default for Registration {
@@ -55,6 +85,7 @@ impl Default for Registration {
             pending: Mutex::default(),
             work: Notify::new(),
             done: watch::Sender::new(0),
+            stamp: AtomicI64::new(0),
         }
     }
 }
@@ -68,10 +99,6 @@ impl Registration {
     pub(crate) fn topic_changed(&self, topic: &Arc<TopicConfig>) {
         let mut pending = self.pending();
         pending.asked += 1;
-        if pending.changed.len() >= CHANGES_MAX {
-            pending.everything = true;
-            pending.changed.clear();
-        }
         if !pending.everything {
             pending
                 .changed
@@ -81,7 +108,16 @@ impl Registration {
         self.work.notify_one();
     }
 
-    /// Topics were deleted, or the broker's own permissions changed: everything is told.
+    /// Topics were deleted; `left` are left.
+    pub(crate) fn topics_deleted(&self, left: usize) {
+        if left <= TOLD_AFTER_DELETION {
+            self.everything_changed();
+        } else {
+            self.pending().deleted = true;
+        }
+    }
+
+    /// The broker's own permissions changed, or it is not known what did: everything is told.
     pub(crate) fn everything_changed(&self) {
         let mut pending = self.pending();
         pending.asked += 1;
@@ -101,43 +137,64 @@ impl Registration {
 
     fn take(&self) -> (Round, u64) {
         let mut pending = self.pending();
+        let period = std::mem::take(&mut pending.period);
+        let everything = std::mem::take(&mut pending.everything) || (period && pending.deleted);
         let changed = std::mem::take(&mut pending.changed);
-        let round = if std::mem::take(&mut pending.everything) {
+        let round = if everything {
+            pending.deleted = false;
             Round::Everything
-        } else if changed.is_empty() {
-            Round::Nothing
-        } else {
+        } else if !changed.is_empty() {
+            // A sign of life like any other, which those that lack something answer with a refusal.
             Round::Changed(changed.into_values().collect())
+        } else if period {
+            Round::Period
+        } else {
+            Round::Nothing
         };
         (round, pending.asked)
+    }
+
+    /// The version of a message: no two have the same. A name server that has a message's version passes over the topics
+    /// that it knows, so that two parts of one table, or two changes told one after the other, must differ. Java moves the
+    /// table's version on for each part (5.3: `TopicConfigManager.buildSerializeWrapper`).
+    fn next_version(&self, broker: &Broker) -> DataVersion {
+        let now = broker.now_ms();
+        let last = self
+            .stamp
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| {
+                Some(now.max(last + 1))
+            });
+        let last = last.unwrap_or_else(|last| last);
+        DataVersion {
+            timestamp: now.max(last + 1),
+            ..broker.topics.data_version()
+        }
     }
 }
 
 /// The task that registers, for as long as the broker runs.
 pub(crate) async fn run(broker: Arc<Broker>) {
     let registration = &broker.registration;
-    let mut reachable = HashMap::new();
+    let mut heard = HashMap::new();
     registration.pending().everything = true;
+    let mut period_ends = Instant::now() + period(&broker);
     loop {
-        let (mut round, asked) = registration.take();
-        // A name server that has just come up knows nothing of the other topics.
-        if matches!(round, Round::Changed(_)) && reachable.values().any(|reachable| !reachable) {
-            round = Round::Everything;
-        }
-        tell(&broker, &round, &mut reachable).await;
+        let (round, asked) = registration.take();
+        tell(&broker, round, &mut heard).await;
         registration.done.send_replace(asked);
-        let ms = broker
-            .keys()
-            .register_name_server_period
-            .clamp(*PERIOD_MS.start(), *PERIOD_MS.end());
-        let period = Duration::from_millis(ms);
-        if tokio::time::timeout(period, registration.work.notified())
+        if tokio::time::timeout_at(period_ends, registration.work.notified())
             .await
             .is_err()
         {
-            registration.pending().everything = true;
+            registration.pending().period = true;
+            period_ends = Instant::now() + period(&broker);
         }
     }
+}
+
+fn period(broker: &Broker) -> Duration {
+    let ms = broker.keys().register_name_server_period;
+    Duration::from_millis(ms.clamp(*PERIOD_MS.start(), *PERIOD_MS.end()))
 }
 
 /// The addresses of `namesrvAddr`.
@@ -150,27 +207,18 @@ fn name_servers(broker: &Broker) -> Vec<String> {
         .collect()
 }
 
-async fn tell(broker: &Arc<Broker>, round: &Round, reachable: &mut HashMap<String, bool>) {
-    let topics = match round {
-        Round::Nothing => return,
-        Round::Everything => broker.topics.all(),
-        Round::Changed(topics) => topics.clone(),
-    };
-    let command = registration(broker, &topics);
-    let timeout = Duration::from_millis(broker.keys().register_broker_timeout_mills);
+async fn tell(broker: &Arc<Broker>, round: Round, heard: &mut HashMap<String, Heard>) {
+    if matches!(round, Round::Nothing) {
+        return;
+    }
     let servers = name_servers(broker);
-    reachable.retain(|server, _| servers.contains(server));
+    heard.retain(|server, _| servers.contains(server));
     let mut exchanges = tokio::task::JoinSet::new();
     for server in servers {
-        let (broker, mut command) = (broker.clone(), command.clone());
-        let is_full = matches!(round, Round::Everything);
+        let known = heard.get(&server).and_then(|heard| heard.version.clone());
+        let (broker, round) = (broker.clone(), round.clone());
         exchanges.spawn(async move {
-            let mut outcome = exchange(&broker, &server, command, timeout).await;
-            // The name server lost this broker and wants to hear everything before anything single.
-            if !is_full && matches!(outcome, Err(Failure::Refused { .. })) {
-                command = registration(&broker, &broker.topics.all());
-                outcome = exchange(&broker, &server, command, timeout).await;
-            }
+            let outcome = tell_one(&broker, &server, round, known).await;
             (server, outcome)
         });
     }
@@ -179,18 +227,102 @@ async fn tell(broker: &Arc<Broker>, round: &Round, reachable: &mut HashMap<Strin
         let Ok((server, outcome)) = exchanged else {
             continue;
         };
-        note(broker, server, outcome, reachable);
+        note(broker, server, outcome, heard);
     }
+}
+
+/// Tells one name server what it needs to hear in this round, and gives the version of the last message that it took.
+async fn tell_one(
+    broker: &Broker,
+    server: &str,
+    round: Round,
+    known: Option<DataVersion>,
+) -> Result<DataVersion, Failure> {
+    match (round, known) {
+        (Round::Changed(changed), Some(_)) => {
+            // The first goes alone: a name server that lost this broker refuses a single topic, but would take several for
+            // all that there are.
+            let (first, others) = changed.split_at(1);
+            match tell_parts(broker, server, first).await {
+                Ok(version) if others.is_empty() => return Ok(version),
+                Ok(_) => return tell_parts(broker, server, others).await,
+                Err(Failure::Refused { .. }) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        (Round::Period, Some(version)) => {
+            if has(broker, server, &version).await? {
+                return Ok(version);
+            }
+        }
+        _ => {}
+    }
+    tell_parts(broker, server, &broker.topics.all()).await
+}
+
+/// Tells of these topics, in as many messages as they need.
+async fn tell_parts(
+    broker: &Broker,
+    server: &str,
+    mut topics: &[Arc<TopicConfig>],
+) -> Result<DataVersion, Failure> {
+    let timeout = Duration::from_millis(broker.keys().register_broker_timeout_mills);
+    loop {
+        let (part, rest) = topics.split_at(part_len(topics));
+        let version = broker.registration.next_version(broker);
+        let command = registration(broker, part, version.clone());
+        exchange(broker, server, command, timeout).await?;
+        if rest.is_empty() {
+            return Ok(version);
+        }
+        topics = rest;
+    }
+}
+
+/// How many of these topics one message tells.
+fn part_len(topics: &[Arc<TopicConfig>]) -> usize {
+    let mut bytes = 0;
+    let fits = topics.iter().take_while(|topic| {
+        let attributes = topic.attributes.iter();
+        let attributes = attributes.map(|(name, value)| name.len() + value.len() + 8);
+        bytes += TOPIC_BYTES + 2 * topic.topic_name.len() + attributes.sum::<usize>();
+        bytes <= PART_BYTES
+    });
+    // One at least, so that this ends.
+    fits.count().max(1).min(topics.len())
+}
+
+/// Whether a name server has this version of the broker; the question is a sign of life, too.
+async fn has(broker: &Broker, server: &str, version: &DataVersion) -> Result<bool, Failure> {
+    let identity = broker.identity();
+    let header = QueryDataVersionRequest {
+        broker_name: identity.name.to_string(),
+        broker_addr: identity.advertised.to_string(),
+        cluster_name: identity.cluster.to_string(),
+        broker_id: identity.id,
+    };
+    let command = Command::request(RequestCode::QUERY_DATA_VERSION, &header)
+        .with_body(protocol::json::encode(version));
+    let timeout = Duration::from_millis(broker.keys().register_broker_timeout_mills);
+    let answer = broker.client.call(server, command, timeout).await?;
+    let answer = answer.header::<QueryDataVersionResponse>();
+    // One that does not know the question is told everything.
+    Ok(answer.is_ok_and(|answer| !answer.changed))
 }
 
 /// Logs once when a name server's state changes.
 fn note(
     broker: &Broker,
     server: String,
-    outcome: Result<(), Failure>,
-    reachable: &mut HashMap<String, bool>,
+    outcome: Result<DataVersion, Failure>,
+    heard: &mut HashMap<String, Heard>,
 ) {
-    let before = reachable.insert(server.clone(), outcome.is_ok());
+    let (version, outcome) = match outcome {
+        Ok(version) => (Some(version), Ok(())),
+        Err(failure) => (None, Err(failure)),
+    };
+    let before = heard.insert(server.clone(), Heard { version });
+    let before = before.map(|before| before.version.is_some());
     match outcome {
         Ok(()) if before != Some(true) => {
             tracing::info!(
@@ -252,7 +384,7 @@ fn take_order(broker: &Broker, answer: &Command) {
 }
 
 /// REGISTER_BROKER with these topics. Java 5.3: `BrokerOuterAPI.registerBrokerAll`.
-fn registration(broker: &Broker, topics: &[Arc<TopicConfig>]) -> Command {
+fn registration(broker: &Broker, topics: &[Arc<TopicConfig>], version: DataVersion) -> Command {
     let identity = broker.identity();
     let permission = broker.keys().broker_permission;
     let table = topics.iter().map(|config| {
@@ -266,7 +398,7 @@ fn registration(broker: &Broker, topics: &[Arc<TopicConfig>]) -> Command {
     let body = RegisterBrokerBody {
         topic_config_serialize_wrapper: TopicConfigAndMappingSerializeWrapper {
             topic_config_table: table.collect(),
-            data_version: broker.topics.data_version(),
+            data_version: version,
             ..Default::default()
         },
         filter_server_list: Vec::new(),

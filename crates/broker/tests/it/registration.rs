@@ -141,3 +141,46 @@ async fn name_servers_hear_of_the_broker_of_new_topics_and_of_its_end() {
             .await;
     }
 }
+
+#[tokio::test]
+async fn many_topics_are_registered_in_parts_that_differ_in_their_version() {
+    const TOPICS: usize = 30_000;
+    let listener = Arc::<Listener>::default();
+    let server = Server::bind(
+        "127.0.0.1:0".parse().unwrap(),
+        ServerConfig::default(),
+        listener.clone(),
+    )
+    .unwrap();
+    let address = server.local_addr().to_string();
+    let broker = TestBroker::start_with(|keys| {
+        let config = format!("{}/config", keys.store_path_root_dir);
+        std::fs::create_dir_all(&config).unwrap();
+        let topics = (0..TOPICS).map(|number| format!("\"topic-{number}\":{{\"perm\":6}}"));
+        let topics = topics.collect::<Vec<_>>().join(",");
+        let text =
+            format!("{{\"dataVersion\":{{\"counter\":1}},\"topicConfigTable\":{{{topics}}}}}");
+        std::fs::write(format!("{config}/topics.json"), text).unwrap();
+        keys.namesrv_addr = address;
+    })
+    .await;
+    let (mut heard, mut versions) = (std::collections::BTreeSet::new(), Vec::new());
+    while heard
+        .iter()
+        .filter(|name: &&String| name.starts_with("topic-"))
+        .count()
+        < TOPICS
+    {
+        let part = listener
+            .hear(|command| command.request_code() == RequestCode::REGISTER_BROKER)
+            .await;
+        assert!(part.body.len() < 6 << 20, "{} bytes", part.body.len());
+        let body = RegisterBrokerBody::decode(&part.body, false, part.version).unwrap();
+        let wrapper = body.topic_config_serialize_wrapper;
+        assert!(!versions.contains(&wrapper.data_version));
+        versions.push(wrapper.data_version);
+        heard.extend(wrapper.topic_config_table.into_keys());
+    }
+    assert!(versions.len() > 1, "a single message told everything");
+    drop(broker);
+}
