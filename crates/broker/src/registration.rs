@@ -250,10 +250,8 @@ async fn tell_one(
                 Err(failure) => return Err(failure),
             }
         }
-        (Round::Period, Some(version)) => {
-            if has(broker, server, &version).await? {
-                return Ok(version);
-            }
+        (Round::Period, Some(version)) if has(broker, server, &version).await? => {
+            return Ok(version);
         }
         _ => {}
     }
