@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use crate::cargo::{cargo, root, run};
 use crate::report::{Outcome, summarize};
-use crate::{bit_flips, configuration_page, crash_images, interop, kill, tidy as rules};
+use crate::{bit_flips, configuration_page, crash_images, interop, kill, scale, tidy as rules};
 
 /// Power cuts at every moment of recorded traffic.
 const CRASH_IMAGES: u64 = 5_000;
@@ -72,6 +72,9 @@ fn all_tests(part: Option<&str>) -> Vec<Outcome> {
     }
     if part.is_none_or(|part| part == "bit-flips") {
         outcomes.push(Outcome::of("bit-flips", || bit_flips::campaign(BIT_FLIPS)));
+    }
+    if part.is_none_or(|part| part == "scale") {
+        outcomes.push(Outcome::of("scale", scale::check));
     }
     outcomes.extend(interop::outcomes(part));
     outcomes

@@ -13,9 +13,15 @@ mod kill;
 mod live;
 mod peer;
 mod report;
+mod scale;
 mod tidy;
 
 use std::process::ExitCode;
+
+/// `scale` with a number of topics.
+fn scale_from_words(topics: &str, binary: Option<&str>) -> anyhow::Result<()> {
+    scale::report(topics.parse()?, binary)
+}
 
 const HELP: &str = "\
 cargo xtask VERB
@@ -31,6 +37,8 @@ cargo xtask VERB
   fuzz SECONDS           libFuzzer over every decoder, SECONDS in all; inputs that fail stay in fuzz/artifacts
   bench [quick] [--only NAME,…] [--binary PATH]
                          the load table (floor, Apogee, Java broker); the whole of it rewrites docs/benchmarks.md
+  scale [TOPICS [--binary PATH]]
+                         many topics (100,000 unless given) and 10,000 idle connections: creation, sends, memory, restarts
   instructions accept    the instruction counts of the hot paths become those that `test` compares with
   tidy                   the rules of the code base that a program can check
   docs-configuration     write docs/configuration.md from the declared keys (--check: only compare)
@@ -56,6 +64,9 @@ fn main() -> ExitCode {
             .and_then(bit_flips::campaign),
         ["fuzz", seconds] => seconds.parse().map_err(Into::into).and_then(fuzz::campaign),
         ["bench", rest @ ..] => bench::from_words(rest),
+        ["scale"] => scale::report(100_000, None),
+        ["scale", topics] => scale_from_words(topics, None),
+        ["scale", topics, "--binary", path] => scale_from_words(topics, Some(path)),
         ["instructions", "accept"] => instructions::check(true).map(drop),
         ["tidy"] => ci::tidy(),
         ["docs-configuration"] => configuration_page::write(),

@@ -11,6 +11,7 @@ use crate::compare;
 use crate::floor::Floor;
 use crate::load::{Codec, Load, Workload};
 use crate::report::Report;
+use crate::topics::Creation;
 use crate::workloads;
 
 /// `apogee bench …`
@@ -34,6 +35,8 @@ enum Command {
     Workload(WorkloadCommand),
     /// Compare two servers, or two settings, by pairs of runs in the order A B B A: medians, spread, ratio.
     Compare(compare::Args),
+    /// Create many topics as fast as the broker takes them.
+    Topics(TopicsArgs),
     /// Serve as the least any broker must do: frames, CRC, record, append, answer. Prints its address and runs until
     /// it is stopped.
     Floor(FloorArgs),
@@ -190,6 +193,31 @@ pub(crate) struct ColdArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+struct TopicsArgs {
+    /// The broker (not the name server), host:port.
+    #[arg(long, value_name = "HOST:PORT", value_parser = resolve)]
+    target: SocketAddr,
+    /// The broker's process, whose CPU, memory and descriptors are read from /proc.
+    #[arg(long)]
+    pid: Option<u32>,
+    /// What the names begin with; -0, -1 … is appended.
+    #[arg(long, default_value = "Scale")]
+    topic: String,
+    /// How many topics.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    topics: u32,
+    /// Queues of each topic.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    queues: u32,
+    /// Connections, a thread each, with 48 creations in flight.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    connections: u32,
+    /// One JSON object on stdout instead of a line.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
 struct FloorArgs {
     /// File that the records are appended to.
     #[arg(long)]
@@ -324,6 +352,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             let is_clean = compare::run(&args)?;
             Ok(exit_code(is_clean))
         }
+        Command::Topics(args) => {
+            create_topics(args)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Floor(args) => {
             let floor = Floor::start(args.port, &args.file, args.sync)?;
             println!("floor listening on {}", floor.local_addr());
@@ -331,6 +363,37 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn create_topics(args: TopicsArgs) -> anyhow::Result<()> {
+    let creation = Creation {
+        target: args.target,
+        pid: args.pid,
+        prefix: args.topic,
+        topics: args.topics,
+        queues: args.queues,
+        connections: args.connections,
+        progress: true,
+    };
+    let created = creation.run()?;
+    if args.json {
+        println!("{}", serde_json::to_string(&created)?);
+        return Ok(());
+    }
+    println!(
+        "{} topics of {} queues in {:.1} s, {:.0} a second",
+        created.topics, args.queues, created.seconds, created.per_second
+    );
+    if let Some(broker) = created.broker {
+        println!(
+            "the broker used {:.1} s of CPU; it has {} MiB of memory, {} MiB of files in memory, {} descriptors",
+            broker.cpu_seconds,
+            broker.anonymous_bytes >> 20,
+            broker.file_bytes >> 20,
+            broker.descriptors
+        );
+    }
+    Ok(())
 }
 
 fn print(report: &Report, json: bool) -> anyhow::Result<()> {

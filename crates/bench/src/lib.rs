@@ -12,6 +12,7 @@
 //! | `producer`, `reader`, `wire` | a connection that sends, one that receives, what both stand on |
 //! | `frames`, `stamp` | requests built ahead and patched; who sent a message, and when it was due |
 //! | `site`, `ledger` | the queues at the server; what was received against what was acknowledged |
+//! | `topics` | many topics and many idle connections |
 //! | [`Report`], `compare`, [`Usage`] | figures |
 
 mod args;
@@ -29,6 +30,7 @@ mod reader;
 mod report;
 mod site;
 mod stamp;
+mod topics;
 mod wire;
 mod workloads;
 
@@ -38,4 +40,5 @@ pub use load::{Codec, Load, Workload};
 pub use probe::first_accepted;
 pub use process::Usage;
 pub use report::{BrokerCost, Drained, GeneratorCost, Latency, Received, Report, Setup, Verified};
+pub use topics::{Created, Creation, IdleConnections, raise_descriptors};
 pub use workloads::run as run_workload;

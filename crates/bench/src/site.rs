@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
-use protocol::headers::{CreateTopicRequest, GetMaxOffsetRequest, GetMaxOffsetResponse};
+use protocol::headers::{GetMaxOffsetRequest, GetMaxOffsetResponse};
 
 use crate::load::Load;
 use crate::reader::Range;
+use crate::topics::creation;
 use crate::wire::Session;
 
 /// Questions in flight.
@@ -40,7 +41,10 @@ impl<'a> Site<'a> {
 
     fn create_topics(&mut self) -> Result<()> {
         for topics in self.load.topic_names().chunks(CALLS_AT_ONCE) {
-            let requests = topics.iter().map(|topic| self.creation(topic)).collect();
+            let requests = topics
+                .iter()
+                .map(|topic| creation(topic, self.load.queues))
+                .collect();
             let responses = self.session.call_all(requests)?;
             for (topic, response) in topics.iter().zip(responses) {
                 let code = response.response_code();
@@ -57,21 +61,6 @@ impl<'a> Site<'a> {
             }
         }
         Ok(())
-    }
-
-    fn creation(&self, topic: &str) -> Command {
-        let header = CreateTopicRequest {
-            topic: topic.to_owned(),
-            default_topic: "TBW102".to_owned(),
-            read_queue_nums: self.load.queues as i32,
-            write_queue_nums: self.load.queues as i32,
-            perm: 6,
-            topic_filter_type: "SINGLE_TAG".to_owned(),
-            topic_sys_flag: Some(0),
-            order: false,
-            ..CreateTopicRequest::default()
-        };
-        Command::request(RequestCode::UPDATE_AND_CREATE_TOPIC, &header)
     }
 
     /// The end of each queue, in the order in which senders number them.

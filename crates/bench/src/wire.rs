@@ -52,6 +52,11 @@ impl Session {
         Ok(answers.remove(0))
     }
 
+    /// The connection without what was for its answers.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Sends all requests and waits for all answers, which come back in the order of the requests.
     pub(crate) fn call_all(&mut self, requests: Vec<Command>) -> Result<Vec<Command>> {
         let target = self.target;
