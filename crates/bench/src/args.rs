@@ -10,6 +10,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use crate::compare;
 use crate::floor::Floor;
 use crate::load::{Codec, Load, Workload};
+use crate::overload::{self, Overload};
 use crate::report::Report;
 use crate::topics::Creation;
 use crate::workloads;
@@ -37,6 +38,9 @@ enum Command {
     Compare(compare::Args),
     /// Create many topics as fast as the broker takes them.
     Topics(TopicsArgs),
+    /// Offer four times what the broker can take, beside clients that stop reading and frames that do not end; fails when a
+    /// promise of docs/reliability.md is broken.
+    Overload(OverloadArgs),
     /// Serve as the least any broker must do: frames, CRC, record, append, answer. Prints its address and runs until
     /// it is stopped.
     Floor(FloorArgs),
@@ -218,6 +222,55 @@ struct TopicsArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+struct OverloadArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Closed loop that finds the capacity: requests in flight on each of --connections.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    window: u32,
+    /// How many times the capacity is offered.
+    #[arg(long, default_value_t = 4.0)]
+    times: f64,
+    /// Connections of the overload.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    flood_connections: u32,
+    /// Unanswered requests of each, at most; what is due beyond is not sent.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    outstanding: u32,
+    /// Consumers that ask for everything and read nothing.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    deaf_consumers: u32,
+    /// Connections whose frame does not end: its length only, half a header, half a body of 16 MiB, in turn.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    half_frames: u32,
+    /// Seconds of each phase without overload.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
+    calm: u64,
+    /// Report latencies without failing by them: for machines that do other work meanwhile.
+    #[arg(long)]
+    no_latency_check: bool,
+}
+
+impl OverloadArgs {
+    fn overload(&self) -> Overload {
+        Overload {
+            load: Load {
+                window: self.window as usize,
+                ..self.common.load()
+            },
+            times: self.times,
+            connections: self.flood_connections as usize,
+            outstanding: self.outstanding as usize,
+            duration: Duration::from_secs(self.common.seconds),
+            deaf_consumers: self.deaf_consumers as usize,
+            half_frames: self.half_frames as usize,
+            calm: Duration::from_secs(self.calm),
+            check_latency: !self.no_latency_check,
+        }
+    }
+}
+
+#[derive(Debug, ClapArgs)]
 struct FloorArgs {
     /// File that the records are appended to.
     #[arg(long)]
@@ -355,6 +408,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Topics(args) => {
             create_topics(args)?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Overload(args) => {
+            let report = overload::run(&args.overload())?;
+            if args.common.json {
+                println!("{}", serde_json::to_string(&report)?);
+            } else {
+                print!("{report}");
+            }
+            Ok(exit_code(report.broken().is_empty()))
         }
         Command::Floor(args) => {
             let floor = Floor::start(args.port, &args.file, args.sync)?;

@@ -11,6 +11,7 @@
 //! | `engine` | one run: senders and readers as threads, observed over one interval |
 //! | `producer`, `reader`, `wire` | a connection that sends, one that receives, what both stand on |
 //! | `frames`, `stamp` | requests built ahead and patched; who sent a message, and when it was due |
+//! | [`Overload`] | more than a broker can take, and clients that hold its memory |
 //! | `site`, `ledger` | the queues at the server; what was received against what was acknowledged |
 //! | `topics` | many topics and many idle connections |
 //! | [`Report`], `compare`, [`Usage`] | figures |
@@ -23,6 +24,7 @@ mod floor;
 mod frames;
 mod ledger;
 mod load;
+mod overload;
 mod probe;
 mod process;
 mod producer;
@@ -37,6 +39,7 @@ mod workloads;
 pub use args::{Args, run};
 pub use floor::Floor;
 pub use load::{Codec, Load, Workload};
+pub use overload::{Overload, OverloadReport, run as run_overload};
 pub use probe::first_accepted;
 pub use process::Usage;
 pub use report::{BrokerCost, Drained, GeneratorCost, Latency, Received, Report, Setup, Verified};

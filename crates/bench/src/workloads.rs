@@ -179,7 +179,7 @@ fn cold(load: &Load, name: &'static str, backlog: u64, store: Option<&Path>) -> 
 }
 
 /// A number that tells this run's messages from those of others in the same topic.
-fn run_number() -> u32 {
+pub(crate) fn run_number() -> u32 {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |elapsed| elapsed.as_nanos());

@@ -13,6 +13,7 @@
 //! | `schedule` | messages that are delivered later, by delay level |
 //! | `arrivals` | who of the two is told of a queue's new messages |
 //! | `registration`, `system_topics` | telling the name servers; the topics that every broker has |
+//! | `overload` | what is refused when too much comes |
 //! | `requests` | one file a request |
 //!
 //! Invariants: nothing on the message path waits for a file, a lock of another connection's work, or a name server; a
@@ -37,6 +38,7 @@ mod groups;
 mod locks;
 mod notify;
 mod offsets;
+mod overload;
 mod persist;
 mod rates;
 mod topics;
@@ -50,9 +52,8 @@ use std::time::Duration;
 use platform::clock::Clock;
 use platform::disk::Disk;
 use protocol::body::TopicConfig;
-use protocol::code::ResponseCode;
 use protocol::message_id::UniqueIds;
-use remoting::{Connection, Permit};
+use remoting::{Account, Budget, Connection, Permit};
 use storage::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -78,6 +79,8 @@ pub struct Broker {
     config_dir: PathBuf,
     next_queue: AtomicU32,
     blocking: Arc<Semaphore>,
+    /// Of the memory of all connections; `connectionMemoryBytes`.
+    pub(crate) budget: Arc<Budget>,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) client: Arc<remoting::Client>,
     pub(crate) unique_ids: UniqueIds,
@@ -128,6 +131,7 @@ pub struct Context {
 pub(crate) struct BlockingPermit {
     _of_connection: Permit,
     _of_broker: OwnedSemaphorePermit,
+    _memory: Account,
 }
 
 impl Broker {
@@ -203,23 +207,24 @@ impl Broker {
         self.runtime.block_on(self.registration.settled(timeout));
     }
 
-    /// A place for one request of `connection` on the blocking pool.
+    /// A place for one request of `connection` on the blocking pool, with a copy of `bytes`.
     pub(crate) fn blocking_permit(
         &self,
         connection: &Connection,
+        bytes: usize,
     ) -> Result<BlockingPermit, Refusal> {
-        let of_connection = connection.permit();
-        let of_broker = self.blocking.clone().try_acquire_owned().ok();
-        match (of_connection, of_broker) {
-            (Some(of_connection), Some(of_broker)) => Ok(BlockingPermit {
-                _of_connection: of_connection,
-                _of_broker: of_broker,
-            }),
-            _ => Err(Refusal::new(
-                ResponseCode::SYSTEM_BUSY,
-                "[OVERLOAD]system busy, start flow control for a while",
-            )),
-        }
+        let of_connection = connection.permit().ok_or_else(|| {
+            let limit = connection.permits_max();
+            overload::too_many(limit, "requests of this connection wait for the disk")
+        })?;
+        let of_broker = self.blocking.clone().try_acquire_owned();
+        let of_broker = of_broker
+            .map_err(|_| overload::too_many(BLOCKING_REQUESTS_MAX, "requests wait for the disk"))?;
+        Ok(BlockingPermit {
+            _of_connection: of_connection,
+            _of_broker: of_broker,
+            _memory: overload::room(&self.budget, bytes)?,
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use protocol::code::ResponseCode;
 use protocol::reply::ReplyHead;
-use remoting::{Connection, SendError};
+use remoting::{Account, Budget, Connection, SendError};
 use storage::{Arrivals, ReadError, ReadMode, ReadStatus};
 use tokio::sync::Notify;
 
@@ -19,8 +19,9 @@ use crate::Broker;
 use crate::requests::pull::{self, Pull};
 
 /// Pulls that may wait. Beyond it a pull is answered "not found" at once, and its client asks again in its own time.
-/// A waiter takes about half a kilobyte.
 const WAITERS_MAX: usize = 1 << 18;
+/// What a waiter takes, its places in the lists included.
+const WAITER_BYTES: usize = 512;
 /// How exactly a timeout is kept.
 const TICK: Duration = Duration::from_millis(50);
 /// How long a queue without waiters may stay watched. Not forgotten at once: its consumer is about to return.
@@ -66,14 +67,16 @@ impl Waiter {
 pub(crate) struct NotParked;
 
 /// Every waiting pull.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LongPoll {
     state: Mutex<State>,
     work: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    /// The memory of all waiters.
+    account: Account,
     next_id: u64,
     waiters: HashMap<u64, Waiter>,
     queues: HashMap<Arc<str>, HashMap<i32, Queue>>,
@@ -90,6 +93,22 @@ struct Queue {
 }
 
 impl LongPoll {
+    /// Nobody waits. Waiters are part of what `budget` counts.
+    pub(crate) fn new(budget: Arc<Budget>) -> LongPoll {
+        LongPoll {
+            state: Mutex::new(State {
+                account: Account::new(budget),
+                next_id: 0,
+                waiters: HashMap::new(),
+                queues: HashMap::new(),
+                deadlines: BTreeSet::new(),
+                by_connection: BTreeSet::new(),
+                ready: Vec::new(),
+            }),
+            work: Notify::new(),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -201,6 +220,7 @@ impl State {
         });
         queue.waiters.insert(id);
         self.waiters.insert(id, waiter);
+        self.account.hold(self.waiters.len() * WAITER_BYTES);
         is_new
     }
 
@@ -219,6 +239,7 @@ impl State {
     /// Removes a waiter from everything but its queue's list.
     fn forget(&mut self, id: u64) -> Option<Waiter> {
         let waiter = self.waiters.remove(&id)?;
+        self.account.hold(self.waiters.len() * WAITER_BYTES);
         self.deadlines.remove(&(waiter.look_at, id));
         self.by_connection.remove(&(waiter.connection.id(), id));
         Some(waiter)

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::Broker;
 use crate::call::{Call, Entry, Handler, Kind, Refusal, Reply};
+use crate::overload;
 use crate::requests::{self, pull, send, send_back};
 
 /// The table, one part a file.
@@ -103,7 +104,7 @@ fn serve_blocking(
     request: &Request<'_>,
     handler: Handler,
 ) -> Result<(), Refusal> {
-    let permit = broker.blocking_permit(connection)?;
+    let permit = broker.blocking_permit(connection, request.body.len())?;
     let (broker, connection) = (broker.clone(), connection.clone());
     let (head, command) = (request.head(), request.to_command());
     broker.runtime.clone().spawn_blocking(move || {
@@ -140,7 +141,10 @@ impl Service for BrokerService {
             .filter(|request| send::is_send(request.code()))
             .count();
         if sends > 0 {
-            send::serve(broker, connection, requests, replies);
+            match overload::of_sends(broker, replies) {
+                None => send::serve(broker, connection, requests, replies),
+                Some(refusal) => overload::refuse_sends(&refusal, requests, replies),
+            }
         }
         if sends == requests.len() {
             return;

@@ -41,6 +41,8 @@ impl Transfer {
 pub(crate) struct Settings {
     pub(crate) keys: Arc<BrokerKeys>,
     pub(crate) limits: Limits,
+    /// `waitTimeMillsInSendQueue`.
+    pub(crate) send_wait_ms_max: u64,
     pub(crate) region_id: String,
     pub(crate) trace_on: &'static str,
     /// What the broker adds to the properties of each message.
@@ -67,6 +69,7 @@ impl Settings {
                     bytes_max: keys.max_transfer_bytes_on_message_in_disk as usize,
                 },
             },
+            send_wait_ms_max: keys.wait_time_mills_in_send_queue,
             region_id: keys.region_id.clone(),
             trace_on,
             stored_properties,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use protocol::message_id::UniqueIds;
 use remoting::tls::{ServerTls, TlsError, TlsKeys};
-use remoting::{Gate, Server, ServerConfig, Service};
+use remoting::{Budget, Gate, Server, ServerConfig, Service};
 use storage::{FlushMode, FlushState, Store};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -75,7 +75,8 @@ impl Broker {
     /// On return the broker accepts; whether the name servers have heard of it by then is another matter.
     pub async fn start(keys: BrokerKeys, context: Context) -> Result<Running, StartError> {
         let store_config = store_config(&keys)?;
-        let server_config = server_config(&keys)?;
+        let budget = budget(&keys);
+        let server_config = server_config(&keys, budget.clone())?;
         let config_dir = store_config.root.join("config");
         let (disk, clock) = (context.disk.clone(), context.clock.clone());
         let loaded = {
@@ -123,8 +124,9 @@ impl Broker {
             offsets,
             clients: clients::Clients::default(),
             locks: locks::QueueLocks::default(),
-            longpoll: Arc::new(longpoll::LongPoll::default()),
             schedule: Arc::new(schedule),
+            budget: budget.clone(),
+            longpoll: Arc::new(longpoll::LongPoll::new(budget.clone())),
             registration: registration::Registration::default(),
         });
         store.set_arrivals(Arc::new(arrivals::Arrivals {
@@ -264,7 +266,13 @@ fn vip(
     }
 }
 
-fn server_config(keys: &BrokerKeys) -> Result<ServerConfig, StartError> {
+/// What connections to both ports may hold together.
+fn budget(keys: &BrokerKeys) -> Arc<Budget> {
+    let limit = usize::try_from(keys.connection_memory_bytes).unwrap_or(usize::MAX);
+    Budget::new(limit, "connectionMemoryBytes")
+}
+
+fn server_config(keys: &BrokerKeys, budget: Arc<Budget>) -> Result<ServerConfig, StartError> {
     let tls = TlsKeys {
         mode: &keys.tls_server_mode,
         cert_path: &keys.tls_server_cert_path,
@@ -275,6 +283,7 @@ fn server_config(keys: &BrokerKeys) -> Result<ServerConfig, StartError> {
         tls: ServerTls::configured(tls)?,
         idle_close: Duration::from_secs(keys.server_channel_max_idle_time_seconds),
         hold_timeout: Duration::from_millis(keys.sync_flush_timeout),
+        budget: Some(budget),
         ..ServerConfig::default()
     })
 }

@@ -42,7 +42,7 @@ const GROUPS: &[Group] = &[
             "serverNettyWorkerGroupEnable", "serverOnewaySemaphoreValue", "serverPooledByteBufAllocatorEnable", "serverSelectorThreads",
             "serverWorkerThreads", "timerEnableDisruptor", "timerGetMessageThreadNum", "timerPutMessageThreadNum", "unRegisterBrokerQueueCapacity",
             "useEpollNativeSelector", "waitTimeMillsInAckQueue", "waitTimeMillsInAdminBrokerQueue", "waitTimeMillsInHeartbeatQueue",
-            "waitTimeMillsInLitePullQueue", "waitTimeMillsInPullQueue", "waitTimeMillsInSendQueue", "waitTimeMillsInTransactionQueue",
+            "waitTimeMillsInLitePullQueue", "waitTimeMillsInPullQueue", "waitTimeMillsInTransactionQueue",
         ],
     },
     // Memory maps and page cache.

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
+use crate::budget::Budget;
 use crate::connection::{Connection, Limits, SendError, Transport};
 use crate::driver::{Bounds, drive};
 use crate::local::LocalPair;
@@ -27,6 +28,7 @@ use crate::server::READ_BUFFER_BYTES_MAX;
 use crate::service::{Gate, HeldFailure, Request, Service};
 use crate::stream::Stream;
 use crate::tls::{ClientTls, server_name};
+use crate::waiting::Turns;
 
 /// Addresses that are remembered although nothing is open or waits there; a closed one costs a few hundred bytes.
 const SLOTS_MAX: usize = 1024;
@@ -419,9 +421,16 @@ impl Slot {
             local,
             Transport::Socket,
             shared.limits(),
+            Budget::unlimited(),
         );
         let connection = Arc::new(connection);
-        tokio::spawn(drive(stream, connection.clone(), inbound, shared.bounds()));
+        tokio::spawn(drive(
+            stream,
+            connection.clone(),
+            inbound,
+            shared.bounds(),
+            Turns::new(),
+        ));
         Ok(connection)
     }
 

@@ -16,6 +16,7 @@ use protocol::header::{FLAG_RESPONSE, WriteFields};
 use protocol::reply::{self, ReplyHead};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::budget::{Budget, SMALL_BYTES};
 use crate::client::CallError;
 use crate::local::LocalEnd;
 use crate::output::Output;
@@ -48,6 +49,7 @@ pub struct Connection {
     name: Arc<str>,
     transport: Transport,
     limits: Limits,
+    budget: Arc<Budget>,
     next_opaque: AtomicI32,
     permits: Arc<Semaphore>,
     state: Mutex<State>,
@@ -104,6 +106,8 @@ impl From<BeginError> for SendError {
 pub(crate) struct Signals {
     pub(crate) close: Option<Cow<'static, str>>,
     pub(crate) draining: bool,
+    /// Bytes that are left in the outbox.
+    pub(crate) outbox_bytes: usize,
 }
 
 /// One of the bounded places for requests that are handled outside the read loop. Given back when dropped.
@@ -119,6 +123,7 @@ impl Connection {
         local: SocketAddr,
         transport: Transport,
         limits: Limits,
+        budget: Arc<Budget>,
     ) -> Self {
         Connection {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
@@ -127,6 +132,7 @@ impl Connection {
             name,
             transport,
             limits,
+            budget,
             next_opaque: AtomicI32::new(1),
             permits: Arc::new(Semaphore::new(limits.permits)),
             state: Mutex::new(State {
@@ -156,6 +162,11 @@ impl Connection {
         self.local
     }
 
+    /// The memory that this connection shares with the others of its server.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
     /// Whether something given to the connection can still reach the peer.
     pub fn is_open(&self) -> bool {
         self.state().open
@@ -173,6 +184,11 @@ impl Connection {
         let task = state.task.take();
         drop(state);
         wake(task);
+    }
+
+    /// How many requests of this connection may be handled outside its read loop at the same time.
+    pub fn permits_max(&self) -> usize {
+        self.limits.permits
     }
 
     /// A place among the requests of this connection that are handled outside its read loop. None when all are
@@ -385,9 +401,12 @@ impl Connection {
         Ok(())
     }
 
-    /// A single frame always fits into an empty outbox, however large.
+    /// A single frame always fits into an empty outbox, however large, unless the connections together hold too much.
     fn fits(&self, state: &State, body_bytes: usize) -> bool {
         let waiting = state.outbox.len();
+        if self.budget.is_full() && waiting + body_bytes > SMALL_BYTES {
+            return false;
+        }
         waiting == 0 || waiting + HEADER_BYTES_GUESS + body_bytes <= self.limits.outbox_bytes_max
     }
 
@@ -422,6 +441,7 @@ impl Connection {
         let signals = Signals {
             close: state.close_reason.take(),
             draining: state.draining,
+            outbox_bytes: state.outbox.memory(),
         };
         drop(state);
         if emptied {

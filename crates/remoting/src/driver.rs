@@ -22,11 +22,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
 use crate::connection::Connection;
+use crate::footprint::Footprint;
 use crate::input::{Input, Malformed};
 use crate::output::Slices;
 use crate::replies::Replies;
 use crate::service::{Gate, Request, Service};
 use crate::stream::Stream;
+use crate::waiting::{Arrivals, Turns};
 
 /// Requests of one `serve` call. A full read buffer of the smallest frames would otherwise make a batch of
 /// thousands, and with it an unbounded number of answers before the first is written.
@@ -38,6 +40,8 @@ const SHRINK_AFTER: Duration = Duration::from_secs(10);
 /// A draining connection looks this often whether the requests that are handled elsewhere are done: nobody wakes it
 /// when a permit comes back.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
+/// While memory is short, the bounds of a connection's output and held answers are this part of what they are otherwise.
+const SHORT_SHARE: usize = 16;
 /// What is left at the end may take this long to be written.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -69,6 +73,10 @@ enum End {
     Malformed(Malformed),
     /// A frame began and did not complete in time.
     HalfFrame,
+    /// The peer took nothing of what waits for it, for as long as a frame may take.
+    Ignored,
+    /// Memory is short, and this connection holds much of it without progress.
+    GivesWay(&'static str),
     /// No byte either way for `idle_close`.
     Idle,
     /// This side wanted it.
@@ -95,10 +103,15 @@ pub(crate) async fn drive(
     connection: Arc<Connection>,
     service: Arc<dyn Service>,
     bounds: Bounds,
+    turns: Arc<Turns>,
 ) {
     let gate = service.gate();
     let now = Instant::now();
     let mut driver = Driver {
+        footprint: Footprint::new(connection.budget().clone(), now),
+        arrivals: Arrivals::default(),
+        turns,
+        waited: Duration::ZERO,
         stream,
         input: Input::new(bounds.frame_bytes_max, bounds.read_buffer_bytes_max),
         replies: Replies::wire(bounds.hold_timeout),
@@ -142,6 +155,11 @@ struct Driver {
     input: Input,
     replies: Replies,
     gate: Option<watch::Receiver<Gate>>,
+    footprint: Footprint,
+    arrivals: Arrivals,
+    turns: Arc<Turns>,
+    /// How long what was read last had waited.
+    waited: Duration,
     /// The allocation of the last batch, empty.
     requests: Vec<Request<'static>>,
     answers: Vec<Command>,
@@ -174,6 +192,7 @@ impl Driver {
                 return End::Malformed(malformed);
             }
             self.settle();
+            self.count_memory();
             if self.turn_bytes >= TURN_BYTES_MAX {
                 self.turn_bytes = 0;
                 tokio::task::yield_now().await;
@@ -189,6 +208,7 @@ impl Driver {
                     self.turn_bytes += count;
                     self.last_activity = Instant::now();
                     self.uncut = true;
+                    self.look_at_the_clock(count);
                 }
                 Event::Gate | Event::Again => {}
                 Event::Timer => {
@@ -231,6 +251,7 @@ impl Driver {
             if let Err(error) = self.poll_write(cx) {
                 return Poll::Ready(Event::End(End::Io(error)));
             }
+            self.footprint.outbox_bytes = signals.outbox_bytes;
             if let Some(reason) = signals.close {
                 return Poll::Ready(Event::End(End::Asked(reason)));
             }
@@ -248,7 +269,25 @@ impl Driver {
         if self.uncut {
             return Poll::Ready(Event::Again);
         }
-        match self.stream.poll_read(cx, self.input.space()) {
+        let was_starved = self.footprint.is_starved();
+        if !self.footprint.may_grow(self.input.growth()) {
+            return if was_starved {
+                Poll::Pending
+            } else {
+                // The timer must learn when to ask again.
+                Poll::Ready(Event::Again)
+            };
+        }
+        if was_starved {
+            // The time in which nothing was read is not the peer's fault.
+            self.partial_since = self.partial_since.map(|_| Instant::now());
+        }
+        let space = if self.footprint.is_short() {
+            self.input.frugal_space()
+        } else {
+            self.input.space()
+        };
+        match self.stream.poll_read(cx, space) {
             Poll::Ready(Ok(count)) => Poll::Ready(Event::Read(count)),
             Poll::Ready(Err(error)) => Poll::Ready(Event::End(End::Io(error))),
             Poll::Pending => Poll::Pending,
@@ -275,12 +314,14 @@ impl Driver {
                     out.advance(count);
                     self.turn_bytes += count;
                     self.last_activity = Instant::now();
+                    self.footprint.taken(count, self.last_activity);
                     self.unflushed = true;
                 }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => break,
             }
         }
+        self.footprint.drained(out.is_empty());
         if self.unflushed
             && let Poll::Ready(flushed) = self.stream.poll_flush(cx)
         {
@@ -307,6 +348,11 @@ impl Driver {
     /// Reading stops above the bounds and goes on below half of them, so that it does not flutter.
     fn is_stalled(&mut self) -> bool {
         let share = if self.stalled { 2 } else { 1 };
+        let share = if self.footprint.is_short() {
+            share * SHORT_SHARE
+        } else {
+            share
+        };
         let over = self.replies.out().len() > self.bounds.output_bytes_max / share
             || self.replies.held_bytes() > self.bounds.held_bytes_max / share
             || self.replies.held_count() > self.bounds.held_count_max / share;
@@ -345,13 +391,14 @@ impl Driver {
         }
         if !requests.is_empty() {
             let passed = self.gate.as_ref().map_or(0, |gate| gate.borrow().position);
-            self.replies.begin(self.last_activity, passed);
+            self.replies.begin(self.last_activity, passed, self.waited);
             service.serve(connection, &requests, &mut self.replies);
         }
         self.requests = recycle(requests);
         self.input.consume(taken);
         self.uncut = outcome?;
         if taken > 0 || self.input.is_empty() {
+            self.footprint.frame_done();
             self.partial_since = None;
         }
         if !self.uncut && !self.input.is_empty() && self.partial_since.is_none() {
@@ -359,6 +406,24 @@ impl Driver {
         }
         self.adapt_batch();
         Ok(())
+    }
+
+    /// Everything that this connection holds, told to the budget.
+    fn count_memory(&mut self) {
+        let requests = self.requests.capacity() * size_of::<Request<'_>>();
+        self.footprint
+            .hold(self.input.memory() + self.replies.memory() + requests);
+    }
+
+    /// How long the `count` bytes that were just read had waited.
+    fn look_at_the_clock(&mut self, count: usize) {
+        let stream = &self.stream;
+        let was_filled = self.input.was_filled();
+        let more = || {
+            if was_filled { stream.unread_bytes() } else { 0 }
+        };
+        let in_buffer = self.arrivals.read(self.last_activity, count, more);
+        self.waited = in_buffer + self.turns.wait(self.last_activity);
     }
 
     /// Answers larger than the output bound make the next batches smaller, so that the overshoot stays small.
@@ -394,6 +459,15 @@ impl Driver {
         if since.is_some_and(|since| since + self.bounds.half_frame_close <= now) {
             return Some(End::HalfFrame);
         }
+        if self.footprint.is_ignored(now, self.bounds.half_frame_close) {
+            return Some(End::Ignored);
+        }
+        if let Some(reason) = self.footprint.gives_way(now, since, self.input.len()) {
+            return Some(End::GivesWay(reason));
+        }
+        if self.footprint.lingers(now) && self.replies.out().is_sharing() {
+            self.replies.out().unshare();
+        }
         if self.last_activity + self.bounds.idle_close <= now {
             return Some(End::Idle);
         }
@@ -422,6 +496,11 @@ impl Driver {
                     .map(|since| since + self.bounds.half_frame_close),
             );
         }
+        at_most(self.footprint.ignored_at(self.bounds.half_frame_close));
+        at_most(
+            self.footprint
+                .next_look(self.partial_since.is_some(), self.replies.shares()),
+        );
         if self.input.can_shrink() || self.replies.can_shrink() || self.requests.capacity() > 0 {
             at_most(Some(self.last_activity + SHRINK_AFTER));
         }
@@ -432,7 +511,12 @@ impl Driver {
     async fn farewell(&mut self, end: &End) {
         if matches!(
             end,
-            End::Io(_) | End::Idle | End::HalfFrame | End::DrainTimedOut
+            End::Io(_)
+                | End::Idle
+                | End::HalfFrame
+                | End::Ignored
+                | End::GivesWay(_)
+                | End::DrainTimedOut
         ) {
             return;
         }
@@ -476,6 +560,13 @@ impl End {
             }
             End::HalfFrame => {
                 tracing::warn!(%peer, %local, reason = "a frame did not complete in time", "connection closed");
+            }
+            End::Ignored => {
+                let reason = "it did not take its answers in time";
+                tracing::warn!(%peer, %local, reason, "connection closed");
+            }
+            End::GivesWay(reason) => {
+                tracing::warn!(%peer, %local, reason, "connection closed");
             }
             End::DrainTimedOut => {
                 let reason = "shutdown, and the peer did not take its answers in time";

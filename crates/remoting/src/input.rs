@@ -48,6 +48,37 @@ impl Input {
         self.start == self.end
     }
 
+    /// Memory that is held.
+    pub(crate) fn memory(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Bytes that were read and not consumed.
+    pub(crate) fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// The last read filled the buffer.
+    pub(crate) fn was_filled(&self) -> bool {
+        self.filled
+    }
+
+    /// The buffer that [`space`](Self::space) makes for a frame that does not fit into this one; 0 when it does.
+    pub(crate) fn growth(&self) -> usize {
+        let capacity = self.buffer.len();
+        if capacity > 0 && self.len() == capacity {
+            capacity * 2
+        } else {
+            0
+        }
+    }
+
+    /// As [`space`](Self::space), without growing for speed: only a frame that needs it makes the buffer larger.
+    pub(crate) fn frugal_space(&mut self) -> &mut [u8] {
+        self.filled = false;
+        self.space()
+    }
+
     /// Whether [`shrink`](Self::shrink) would give memory back.
     pub(crate) fn can_shrink(&self) -> bool {
         self.is_empty() && self.buffer.len() > SMALL_BYTES

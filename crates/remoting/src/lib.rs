@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`Service`], [`Request`], [`Replies`] | what a role implements and receives |
 //! | [`Server`] | the accept loop, limits, shutdown |
+//! | [`Budget`] | the memory that all connections may hold together |
 //! | [`Connection`] | the handle that any thread may hold: late answers, pushes, calls to the peer |
 //! | [`Client`] | connections by address, reused; in-process addresses |
 //! | [`tls`] | certificates, and plaintext and TLS on one port by the first byte |
@@ -17,9 +18,11 @@
 //! Invariants: only a connection's own task touches its socket; the lock of a connection is never held over a call
 //! into a service, a handler or the socket; every buffer and queue has a bound that its configuration names.
 
+mod budget;
 mod client;
 mod connection;
 mod driver;
+mod footprint;
 mod input;
 mod local;
 mod output;
@@ -28,7 +31,9 @@ mod server;
 mod service;
 mod stream;
 pub mod tls;
+mod waiting;
 
+pub use budget::{Account, Budget, Shortage};
 pub use client::{CallError, Client, ClientConfig, InboundHandler, NoPushes};
 pub use connection::{Connection, Permit, SendError};
 pub use replies::Replies;

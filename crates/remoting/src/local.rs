@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::budget::Budget;
 use crate::connection::{Connection, Limits, SendError, Transport};
 use crate::replies::Replies;
 use crate::service::{Gate, Request, Service};
@@ -76,6 +77,7 @@ impl LocalPair {
                 addr,
                 Transport::Local(server_end),
                 limits,
+                Budget::unlimited(),
             );
             let connection = Arc::new(connection);
             let client_end = end(
@@ -90,6 +92,7 @@ impl LocalPair {
                 nowhere,
                 Transport::Local(client_end),
                 limits,
+                Budget::unlimited(),
             )
         });
         let server = server.expect("new_cyclic has run the closure that makes the other end");
@@ -140,7 +143,7 @@ impl LocalEnd {
     fn serve(&self, other: &Arc<Connection>, command: &Command) -> Replies {
         let mut replies = Replies::decoded(self.hold_timeout);
         let passed = self.gate.as_ref().map_or(0, |gate| gate.borrow().position);
-        replies.begin(Instant::now(), passed);
+        replies.begin(Instant::now(), passed, Duration::ZERO);
         let request = Request::of(command);
         self.service
             .serve(other, std::slice::from_ref(&request), &mut replies);

@@ -57,6 +57,33 @@ impl Output {
         });
     }
 
+    /// Memory that is held: the buffer whole, shared parts by their length.
+    pub(crate) fn memory(&self) -> usize {
+        self.buffer.capacity() + self.shared_bytes
+    }
+
+    /// Whether parts lie in memory that others own too, of which a part may be a small piece.
+    pub(crate) fn is_sharing(&self) -> bool {
+        !self.shared.is_empty()
+    }
+
+    /// Copies what is shared. A part of some KiB keeps the whole chunk of the log's tail that it was cut from; a peer that does
+    /// not read must not.
+    pub(crate) fn unshare(&mut self) {
+        let mut own = BytesMut::with_capacity(self.len());
+        let mut from = self.taken;
+        for shared in &self.shared {
+            own.extend_from_slice(&self.buffer[from..shared.at]);
+            own.extend_from_slice(&shared.part);
+            from = shared.at;
+        }
+        own.extend_from_slice(&self.buffer[from..]);
+        *self = Output {
+            buffer: own,
+            ..Output::default()
+        };
+    }
+
     /// Bytes that have not left yet.
     pub(crate) fn len(&self) -> usize {
         self.buffer.len() - self.taken + self.shared_bytes
@@ -308,6 +335,21 @@ mod tests {
             "{}",
             output.buffer.capacity()
         );
+    }
+
+    #[test]
+    fn what_was_copied_leaves_as_what_was_shared_would_and_keeps_nobody_elses_memory() {
+        let mut output = output(b"head");
+        let part = large(3);
+        output.append_shared(&part);
+        output.tail().extend_from_slice(b"between");
+        output.append_shared(&large(4));
+        output.advance(2 + 2 + 100);
+        let want = content(&output);
+        output.unshare();
+        assert!(output.is_contiguous() && content(&output) == want);
+        assert!(part.is_unique());
+        assert!(output.memory() <= want.len() + 64);
     }
 
     #[test]

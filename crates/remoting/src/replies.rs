@@ -24,6 +24,8 @@ pub struct Replies {
     /// The gate when the batch began: what lies below it need not be held at all.
     passed: u64,
     now: Instant,
+    /// How long the requests of this batch had waited before they were read.
+    waited: Duration,
     hold_timeout: Duration,
 }
 
@@ -77,6 +79,7 @@ impl Replies {
             held_bytes: 0,
             passed: 0,
             now: Instant::now(),
+            waited: Duration::ZERO,
             hold_timeout,
         }
     }
@@ -177,10 +180,25 @@ impl Replies {
         out + self.held_bytes
     }
 
+    /// How long the requests of this batch have waited at least, in the socket's buffer and for their turn. Zero in process.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
     /// Begins a batch: held answers get their deadline from `now`, those up to `passed` are not held.
-    pub(crate) fn begin(&mut self, now: Instant, passed: u64) {
+    pub(crate) fn begin(&mut self, now: Instant, passed: u64, waited: Duration) {
         self.now = now;
         self.passed = passed;
+        self.waited = waited;
+    }
+
+    /// Memory of everything that waits, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        let sink = match &self.sink {
+            Sink::Wire { out, held } => out.memory() + held.memory(),
+            Sink::Decoded { .. } => 0,
+        };
+        sink + self.held.capacity() * size_of::<Held>()
     }
 
     pub(crate) fn held_count(&self) -> usize {
@@ -258,6 +276,14 @@ impl Replies {
         match &mut self.sink {
             Sink::Wire { out, .. } => out,
             Sink::Decoded { .. } => unreachable!("an in-process connection has no bytes"),
+        }
+    }
+
+    /// Whether what leaves holds memory that others own too.
+    pub(crate) fn shares(&self) -> bool {
+        match &self.sink {
+            Sink::Wire { out, .. } => out.is_sharing(),
+            Sink::Decoded { .. } => false,
         }
     }
 

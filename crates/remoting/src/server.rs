@@ -12,11 +12,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use crate::budget::Budget;
 use crate::connection::{Connection, Limits, Transport};
 use crate::driver::{Bounds, drive};
 use crate::service::Service;
 use crate::stream::Stream;
 use crate::tls::{HANDSHAKE, ServerTls, TlsMode};
+use crate::waiting::Turns;
 
 /// Connections that the kernel completes and keeps before they are accepted; Java's `serverSocketBacklog`.
 const BACKLOG: i32 = 1024;
@@ -55,6 +57,8 @@ pub struct ServerConfig {
     pub hold_timeout: Duration,
     /// At shutdown, connections get this long to write what they owe.
     pub drain_timeout: Duration,
+    /// What all connections may hold together. Servers of one process share one. None: only the bounds of each count.
+    pub budget: Option<Arc<Budget>>,
     /// TLS on the same port. None: plaintext only.
     pub tls: Option<ServerTls>,
 }
@@ -75,6 +79,7 @@ impl Default for ServerConfig {
             connections_max: 65_535,
             hold_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(3),
+            budget: None,
             tls: None,
         }
     }
@@ -115,6 +120,8 @@ pub struct Server {
 
 struct Shared {
     config: ServerConfig,
+    budget: Arc<Budget>,
+    turns: Arc<Turns>,
     service: Arc<dyn Service>,
     connections: Mutex<Registry>,
     /// The number of open connections, for those who wait for the last.
@@ -127,7 +134,7 @@ struct Registry {
     /// Accepted sockets, those in a handshake included.
     count: usize,
     stopping: bool,
-    /// The limit was reached and has been logged; logged again only after it was left.
+    /// A limit was reached and has been logged; logged again only after it was left.
     full: bool,
 }
 
@@ -146,8 +153,11 @@ impl Server {
     ) -> io::Result<Server> {
         let listener = listen(addr)?;
         let local_addr = listener.local_addr()?;
+        let budget = config.budget.clone().unwrap_or_else(Budget::unlimited);
         let shared = Arc::new(Shared {
             config,
+            budget,
+            turns: Turns::new(),
             service,
             connections: Mutex::default(),
             open: watch::Sender::new(0),
@@ -218,12 +228,18 @@ impl Shared {
     /// A place for one more connection, or None at the limit.
     fn place(self: &Arc<Self>) -> Option<Place> {
         let mut registry = self.registry();
-        if registry.count >= self.config.connections_max {
+        let too_many = registry.count >= self.config.connections_max;
+        if too_many || self.budget.is_full() {
             if !std::mem::replace(&mut registry.full, true) {
-                tracing::warn!(
-                    connections_max = self.config.connections_max,
-                    "connections are refused: the limit is reached"
-                );
+                if too_many {
+                    tracing::warn!(
+                        connections_max = self.config.connections_max,
+                        "connections are refused: the limit is reached"
+                    );
+                } else {
+                    let reason = self.budget.reason();
+                    tracing::warn!(%reason, "connections are refused: no memory is left for them");
+                }
             }
             return None;
         }
@@ -330,6 +346,7 @@ async fn serve(
         local,
         Transport::Socket,
         shared.config.limits(),
+        shared.budget.clone(),
     ));
     place.register(&connection);
     drive(
@@ -337,6 +354,7 @@ async fn serve(
         connection,
         shared.service.clone(),
         shared.config.bounds(),
+        shared.turns.clone(),
     )
     .await;
 }

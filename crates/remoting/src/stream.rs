@@ -31,6 +31,15 @@ impl Stream {
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
+    /// Bytes that the kernel has received and nobody has read. Those of TLS are encrypted, and say little about requests: 0.
+    pub(crate) fn unread_bytes(&self) -> usize {
+        match self {
+            Stream::Plain(stream) => rustix::io::ioctl_fionread(stream)
+                .map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+            Stream::Tls(_) => 0,
+        }
+    }
+
     /// Writes as much of `bytes` as fits.
     pub(crate) fn poll_write(
         &mut self,

@@ -18,6 +18,7 @@ use storage::{Read, ReadError, ReadMode, ReadResult, ReadStatus};
 
 use crate::call::Refusal;
 use crate::longpoll::Waiter;
+use crate::overload;
 use crate::settings::Transfer;
 use crate::{Broker, MASTER_ID};
 
@@ -58,6 +59,9 @@ pub(crate) fn serve(
     replies: &mut Replies,
 ) {
     let head = request.head();
+    if let Some(refusal) = overload::of_pull(broker, replies) {
+        return replies.refuse(head, refusal.code, &refusal.remark);
+    }
     let settings = broker.settings();
     let Checked {
         pull,
@@ -117,7 +121,7 @@ pub(crate) fn read_cold(
     pull: Pull,
     suspend: Option<Duration>,
 ) -> Result<(), Refusal> {
-    let permit = broker.blocking_permit(&connection)?;
+    let permit = broker.blocking_permit(&connection, pull.transfer.bytes_max)?;
     let broker = broker.clone();
     let runtime = broker.runtime.clone();
     runtime.spawn_blocking(move || {

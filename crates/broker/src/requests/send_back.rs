@@ -77,7 +77,9 @@ fn serve_cold(
     request: &Request<'_>,
     send_back: SendBack,
 ) -> Result<(), Refusal> {
-    let permit = broker.blocking_permit(connection)?;
+    // The record that is read may be as large as any.
+    let bytes_max = broker.keys().max_message_size as usize;
+    let permit = broker.blocking_permit(connection, bytes_max)?;
     let head = request.head();
     let (broker, connection) = (broker.clone(), connection.clone());
     broker.runtime.clone().spawn_blocking(move || {
