@@ -4,12 +4,16 @@ use anyhow::{Result, bail};
 
 use crate::cargo::{cargo, root, run};
 use crate::report::{Outcome, summarize};
-use crate::{bit_flips, configuration_page, crash_images, interop, kill, scale, tidy as rules};
+use crate::{
+    bit_flips, configuration_page, crash_images, interop, kill, overload, scale, tidy as rules,
+};
 
 /// Power cuts at every moment of recorded traffic.
 const CRASH_IMAGES: u64 = 5_000;
 /// Bits flipped in the files of a store.
 const BIT_FLIPS: u64 = 6_000;
+/// Length of the overload.
+const OVERLOAD_SECONDS: u64 = 10;
 /// Kills in each of the two flush modes.
 const KILLS: usize = 25;
 
@@ -75,6 +79,11 @@ fn all_tests(part: Option<&str>) -> Vec<Outcome> {
     }
     if part.is_none_or(|part| part == "scale") {
         outcomes.push(Outcome::of("scale", scale::check));
+    }
+    if part.is_none_or(|part| part == "overload") {
+        outcomes.push(Outcome::of("overload", || {
+            overload::campaign(OVERLOAD_SECONDS)
+        }));
     }
     outcomes.extend(interop::outcomes(part));
     outcomes

@@ -11,6 +11,7 @@ mod instructions;
 mod interop;
 mod kill;
 mod live;
+mod overload;
 mod peer;
 mod report;
 mod scale;
@@ -34,6 +35,7 @@ cargo xtask VERB
   crash-images --journal FILE POSITION IMAGE
                          one of them again, of a recording that was kept
   bit-flips [N]          N single bits flipped in the files of a store, 30,000 unless given (`test` does 6,000)
+  overload SECONDS       four times what a broker can take, consumers that stop reading, half frames (`test` does 10)
   fuzz SECONDS           libFuzzer over every decoder, SECONDS in all; inputs that fail stay in fuzz/artifacts
   bench [quick] [--only NAME,…] [--binary PATH]
                          the load table (floor, Apogee, Java broker); the whole of it rewrites docs/benchmarks.md
@@ -62,6 +64,10 @@ fn main() -> ExitCode {
             .parse()
             .map_err(Into::into)
             .and_then(bit_flips::campaign),
+        ["overload", seconds] => seconds
+            .parse()
+            .map_err(Into::into)
+            .and_then(overload::campaign),
         ["fuzz", seconds] => seconds.parse().map_err(Into::into).and_then(fuzz::campaign),
         ["bench", rest @ ..] => bench::from_words(rest),
         ["scale"] => scale::report(100_000, None),

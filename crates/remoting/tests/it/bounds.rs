@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use remoting::{SendError, ServerConfig};
-use tokio::io::AsyncReadExt;
+use remoting::{Account, Budget, SendError, ServerConfig};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::*;
 
@@ -187,4 +187,136 @@ async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     .await;
     assert!(end.is_none());
     busy.echoes(1).await;
+}
+
+/// Frames of this size are large: they need room in the budget.
+const HALF_BODY: usize = 12_000_000;
+
+/// The beginning of a frame that announces 16 MB, up to `bytes` of its body.
+fn half_frame(bytes: usize) -> Vec<u8> {
+    let whole = bytes_of(request(ECHO, &[], &vec![0; 16_000_000]), 1);
+    whole[..bytes].to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_frames_of_many_connections_stay_within_the_budget_and_give_way() {
+    // Each may hold 16 MiB by its own bounds: eight of them twice the budget.
+    let budget = Budget::new(64 << 20, "key");
+    let running = start(ServerConfig {
+        budget: Some(budget.clone()),
+        ..ServerConfig::default()
+    });
+    let mut other = Raw::connect(running.addr).await;
+    other.echoes(0).await;
+    let mut senders = Vec::new();
+    for _ in 0..8 {
+        let mut raw = Raw::connect(running.addr).await;
+        let bytes = half_frame(HALF_BODY);
+        senders.push(tokio::spawn(async move {
+            // The server stops reading, so this may end only when it closes the connection.
+            let _ = raw.socket.write_all(&bytes).await;
+            raw.next().await.is_none()
+        }));
+    }
+    let (mut most, mut opaque) = (0, 0);
+    within(async {
+        // There is no room for all of them: somebody gives way.
+        while !senders.iter().any(tokio::task::JoinHandle::is_finished) {
+            // Small requests are answered all the time.
+            other.echoes(opaque).await;
+            opaque += 1;
+            most = most.max(budget.held());
+        }
+    })
+    .await;
+    assert!(most > budget.limit() / 2, "{most}");
+    // One buffer is copied into one of twice its size while memory is short.
+    assert!(most <= budget.limit() + HALF_BODY, "{most}");
+    for sender in senders {
+        sender.abort();
+    }
+    within(async {
+        while budget.held() > 1 << 20 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_frames_that_are_sent_to_their_end_all_complete_within_the_budget() {
+    // More than there is room for at once: one after the other goes on.
+    let budget = Budget::new(64 << 20, "key");
+    let running = start(ServerConfig {
+        budget: Some(budget.clone()),
+        ..ServerConfig::default()
+    });
+    let senders: Vec<_> = (0..8)
+        .map(|opaque| {
+            let addr = running.addr;
+            tokio::spawn(async move {
+                let mut raw = Raw::connect(addr).await;
+                let body = vec![0; 12_000_000];
+                raw.send(&bytes_of(request(SILENCE, &[], &body), opaque))
+                    .await;
+                raw.echoes(100).await;
+            })
+        })
+        .collect();
+    for sender in senders {
+        within(sender).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_that_stop_give_way_when_memory_is_short() {
+    let budget = Budget::new(16 << 20, "key");
+    let running = start(ServerConfig {
+        budget: Some(budget.clone()),
+        ..ServerConfig::default()
+    });
+    // One answer is larger than what the kernel takes, and together they take more than three quarters.
+    let mut deaf = Vec::new();
+    for _ in 0..4 {
+        let mut raw = Raw::connect(running.addr).await;
+        let large = request(LARGE, &[("bytes", "16000000")], b"");
+        raw.send(&bytes_of(large, 1)).await;
+        deaf.push(raw);
+    }
+    within(async {
+        while *running.echo.closed.borrow() < 4 {
+            tokio::task::yield_now().await;
+        }
+        while budget.held() > 1 << 20 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    log::assert_closed_with_one_line(&deaf[0], "unread answers").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_ignores_its_answers_is_closed_even_when_memory_is_not_short() {
+    let running = start(ServerConfig {
+        half_frame_close: Duration::from_millis(300),
+        ..ServerConfig::default()
+    });
+    let mut raw = Raw::connect(running.addr).await;
+    let large = request(LARGE, &[("bytes", "16000000")], b"");
+    raw.send(&bytes_of(large, 1)).await;
+    log::assert_closed_with_one_line(&raw, "ignored answers").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_refused_while_everything_is_held() {
+    let budget = Budget::new(1 << 20, "key");
+    let running = start(ServerConfig {
+        budget: Some(budget.clone()),
+        ..ServerConfig::default()
+    });
+    let mut held = Account::new(budget.clone());
+    assert!(held.try_hold(1 << 20));
+    assert!(Raw::connect(running.addr).await.next().await.is_none());
+    drop(held);
+    Raw::connect(running.addr).await.echoes(1).await;
 }
