@@ -284,15 +284,19 @@ async fn readers_that_stop_give_way_when_memory_is_short() {
         deaf.push(raw);
     }
     within(async {
-        while *running.echo.closed.borrow() < 4 {
-            tokio::task::yield_now().await;
-        }
-        while budget.held() > 1 << 20 {
+        while *running.echo.closed.borrow() == 0 || budget.is_short() {
             tokio::task::yield_now().await;
         }
     })
     .await;
-    log::assert_closed_with_one_line(&deaf[0], "unread answers").await;
+    let lines = deaf
+        .iter()
+        .flat_map(|raw| log::about(raw.local(), raw.peer));
+    assert!(
+        lines
+            .into_iter()
+            .all(|line| line.contains("unread answers"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
