@@ -14,8 +14,8 @@ const CRASH_IMAGES: u64 = 5_000;
 const BIT_FLIPS: u64 = 6_000;
 /// Length of the overload.
 const OVERLOAD_SECONDS: u64 = 10;
-/// Kills in each of the two flush modes.
-const KILLS: usize = 25;
+/// Kills under mixed traffic: two eras, one of each flush mode.
+const KILLS: usize = 50;
 
 /// Everything that must hold before a change lands.
 pub(crate) fn ci() -> Result<()> {
@@ -67,7 +67,7 @@ fn all_tests(part: Option<&str>) -> Vec<Outcome> {
         }));
     }
     if part.is_none_or(|part| part == "kill") {
-        outcomes.push(Outcome::of("kill", || kill::campaign(KILLS)));
+        outcomes.push(Outcome::of("kill", || kill::campaign(KILLS, 0, None)));
     }
     if part.is_none_or(|part| part == "crash-images") {
         outcomes.push(Outcome::of("crash-images", || {

@@ -1,278 +1,208 @@
-//! `kill -9` under load, again and again: what was acknowledged is there once, where the acknowledgement said.
+//! `kill -9` under mixed traffic, again and again: what was acknowledged is there once, where the acknowledgement said.
+//!
+//! The kills come in eras of [`ERA`]. Each has a directory of its own and one of four modes: `SYNC_FLUSH` or `ASYNC_FLUSH`, with or without
+//! retention. Files are small, so that segments, queue files and index files roll all the time.
 
-use std::collections::HashMap;
+mod broker;
+mod check;
+mod ledger;
+mod traffic;
+
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use client::{
-    ConsumeResult, Message, MessageQueue, Producer, PullConsumer, PullStatus, PushConsumer,
-    StartFrom,
-};
+use platform::random::Random;
 use tokio::runtime::Runtime;
-use tokio::task::JoinSet;
 
 use crate::live::{self, Role};
+use broker::Target;
+use check::Check;
+use ledger::{Ledger, Totals};
+use traffic::Traffic;
 
-const TOPIC: &str = "KillTest";
-const GROUP: &str = "kill-consumers";
-/// Senders that each wait for an answer before they send again.
-const SENDERS: usize = 32;
-/// Load between two kills.
-const LOAD: Duration = Duration::from_millis(400);
-/// A broker that was killed has to serve again within this.
-const RECOVERY_MAX: Duration = Duration::from_secs(30);
+/// Kills in one directory.
+const ERA: usize = 25;
+/// Load before a kill, at least and at most.
+const LOAD_MS: std::ops::Range<u64> = 60..420;
+/// A broker that starts is killed within this.
+const START_KILL_MS: u64 = 60;
+/// A broker that stops cleanly is killed within this.
+const STOP_KILL_MS: u64 = 40;
+/// Small files, and consumer offsets written often enough that every cycle has some.
+const LINES: &str = "mappedFileSizeCommitLog=262144\nmappedFileSizeConsumeQueue=4000\nmaxHashSlotNum=1000\nmaxIndexNum=2000\n\
+                     flushConsumerOffsetInterval=50\ndiskMaxUsedSpaceRatio=99\n";
 
-/// What the senders know.
-#[derive(Default)]
-struct Ledger {
-    /// Message number to the place that the acknowledgement named.
-    acknowledged: Mutex<HashMap<u64, (MessageQueue, i64)>>,
-    next: AtomicU64,
-    stopping: AtomicBool,
+/// What an era is like.
+#[derive(Clone, Copy)]
+struct Mode {
+    flush: &'static str,
+    retention: bool,
 }
 
-/// What was read back so far.
-#[derive(Default)]
-struct Found {
-    /// Message number to its place.
-    places: HashMap<u64, (MessageQueue, i64)>,
-    /// The offset up to which each queue was read.
-    read_to: HashMap<MessageQueue, i64>,
+impl Mode {
+    fn of(era: usize) -> Mode {
+        Mode {
+            flush: if era.is_multiple_of(2) {
+                "SYNC_FLUSH"
+            } else {
+                "ASYNC_FLUSH"
+            },
+            retention: matches!(era % 4, 0 | 3),
+        }
+    }
+
+    fn lines(self) -> String {
+        // Nothing is kept longer than it must once a request asks for expired files to go.
+        let hours = if self.retention { 0 } else { 72 };
+        format!(
+            "{LINES}flushDiskType={}\nfileReservedTime={hours}\n",
+            self.flush
+        )
+    }
 }
 
-/// `cycles` kills under each flush mode.
+/// The words behind `kill CYCLES`.
 ///
 /// # Errors
-/// The first promise that was broken.
-pub(crate) fn campaign(cycles: usize) -> Result<()> {
-    let binary = live::binary()?;
+/// When they are not understood, or a promise was broken.
+pub(crate) fn from_words(cycles: &str, words: &[&str]) -> Result<()> {
+    let cycles = cycles.parse().context("CYCLES is a number")?;
+    let (mut seed, mut binary) = (0, None);
+    for pair in words.chunks(2) {
+        match pair {
+            ["--seed", value] => seed = value.parse().context("--seed is a number")?,
+            ["--binary", path] => binary = Some(Path::new(*path)),
+            other => bail!("kill does not know {other:?}"),
+        }
+    }
+    campaign(cycles, seed, binary)
+}
+
+/// `cycles` kills; `seed` decides when and how, as far as the scheduler lets it.
+///
+/// # Errors
+/// The first promise that was broken. The directory is kept, and the error says how to look at it.
+pub(crate) fn campaign(cycles: usize, seed: u64, binary: Option<&Path>) -> Result<()> {
+    let built;
+    let binary = match binary {
+        Some(binary) => binary,
+        None => {
+            built = live::binary()?;
+            &built
+        }
+    };
+    ensure!(cycles > 0, "no kill, nothing tested");
     let runtime = Runtime::new()?;
-    for mode in ["SYNC_FLUSH", "ASYNC_FLUSH"] {
-        let begin = Instant::now();
+    let begun = Instant::now();
+    let mut totals = Totals::default();
+    for (number, from) in (0..cycles).step_by(ERA).enumerate() {
         let dir = tempfile::tempdir()?;
-        let messages = runtime
-            .block_on(run(&binary, dir.path(), mode, cycles))
-            .with_context(|| format!("{mode}, {cycles} kills"));
-        let messages = match messages {
-            Ok(messages) => messages,
+        let mode = Mode::of(number + seed as usize);
+        let era = Era {
+            binary,
+            dir: dir.path(),
+            mode,
+            cycles: ERA.min(cycles - from),
+        };
+        let to = from + era.cycles;
+        let random = Random(seed.wrapping_mul(1 << 20).wrapping_add(number as u64));
+        let outcome = runtime.block_on(era.run(random));
+        match outcome {
+            Ok(of_era) => totals.add(&of_era),
             Err(error) => {
-                eprintln!("the store is kept for inspection: {}", dir.keep().display());
-                return Err(error);
+                let kept = dir.keep();
+                let program = binary.display();
+                return Err(error.context(format!(
+                    "{}, retention {}, within kills {from} to {} of seed {seed}; the store, its configuration and broker.log are kept in {}; \
+                     look at them with `{program} broker -c {}/broker.conf -n 127.0.0.1:9876`, of a copy",
+                    mode.flush,
+                    mode.retention,
+                    to,
+                    kept.display(),
+                    kept.display(),
+                )));
             }
-        };
+        }
         eprintln!(
-            "{mode}: {cycles} kills, {messages} acknowledged messages all there once, {:.0} s",
-            begin.elapsed().as_secs_f64()
+            "{} of {cycles} kills, {:.0} s: {totals}",
+            to,
+            begun.elapsed().as_secs_f64()
         );
     }
+    println!(
+        "{cycles} kills, seed {seed}, {:.0} s: {totals}",
+        begun.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 
-async fn run(binary: &Path, dir: &Path, mode: &str, cycles: usize) -> Result<usize> {
-    let nameserver_dir = dir.join("nameserver");
-    fs::create_dir_all(&nameserver_dir)?;
-    let nameserver = Role::nameserver(binary, &nameserver_dir)?;
-    let lines = format!(
-        "flushDiskType={mode}\nmappedFileSizeCommitLog=16777216\ndiskMaxUsedSpaceRatio=99\n"
-    );
-    let start = || Role::broker(binary, dir, &nameserver.addr, &lines);
-    let mut broker = start()?;
+struct Era<'a> {
+    binary: &'a Path,
+    dir: &'a Path,
+    mode: Mode,
+    cycles: usize,
+}
 
-    let ledger = Arc::new(Ledger::default());
-    let producer = Arc::new(
-        Producer::builder("kill-producers", &nameserver.addr)
-            .retries(0)
-            .send_timeout(Duration::from_secs(1))
-            .start()?,
-    );
-    let mut senders = JoinSet::new();
-    for _ in 0..SENDERS {
-        senders.spawn(send(Arc::clone(&producer), Arc::clone(&ledger)));
-    }
-    wait_for_progress(&ledger, 0).await?;
-    let consumer = PushConsumer::builder(GROUP, &nameserver.addr)
-        .subscribe(TOPIC, "*")
-        .start_from(StartFrom::Oldest)
-        .concurrently(|_| std::future::ready(ConsumeResult::Success))
-        .start()
-        .await?;
+impl Era<'_> {
+    async fn run(&self, mut random: Random) -> Result<Totals> {
+        let nameserver_dir = self.dir.join("nameserver");
+        fs::create_dir_all(&nameserver_dir)?;
+        let nameserver = Role::nameserver(self.binary, &nameserver_dir)?;
+        let lines = self.mode.lines();
+        let begin = || Role::broker_begins(self.binary, self.dir, &nameserver.addr, &lines);
 
-    let mut found = Found::default();
-    for cycle in 1..=cycles {
-        tokio::time::sleep(LOAD).await;
-        broker.kill_9()?;
-        let acknowledged = ledger.count();
-        broker = start().with_context(|| format!("start after kill {cycle}"))?;
-        wait_for_progress(&ledger, acknowledged)
+        let ledger = Arc::new(Ledger::default());
+        let target = Arc::new(Target::new());
+        let mut check = Check::new(Arc::clone(&ledger), Arc::clone(&target), self.dir);
+        let mut broker = begin()?.listening()?;
+        let traffic = Traffic::start(&target, &ledger, self.mode.retention, &mut random);
+        for cycle in 1..=self.cycles {
+            check.make_steady_topics(&broker.addr).await?;
+            target.open(&broker.addr).await;
+            let load = LOAD_MS.start + random.below(LOAD_MS.end - LOAD_MS.start);
+            tokio::time::sleep(Duration::from_millis(load)).await;
+            // One in eight dies while it stops cleanly.
+            if random.once_in(8) {
+                broker.terminate()?;
+                tokio::time::sleep(Duration::from_millis(random.below(STOP_KILL_MS))).await;
+                ledger.note(|totals| totals.kills_stopping += 1);
+            }
+            broker.kill_9()?;
+            target.close().await;
+            traffic.is_sound()?;
+            // One in six dies while it starts, perhaps more than once.
+            while random.once_in(6) {
+                let starting = begin()?;
+                tokio::time::sleep(Duration::from_millis(random.below(START_KILL_MS))).await;
+                starting.kill_9()?;
+                ledger.note(|totals| totals.kills_starting += 1);
+            }
+            let after = || format!("after kill {cycle}");
+            check.read_offsets_file().with_context(after)?;
+            broker = begin()?.listening().with_context(after)?;
+            check
+                .restarted(&broker.addr, &mut random)
+                .await
+                .with_context(after)?;
+            ledger.note(|totals| totals.kills += 1);
+        }
+        traffic.stop().await?;
+        broker.stop()?;
+        // A clean stop and a start lose nothing either; everything is read again.
+        check.read_offsets_file()?;
+        let broker = begin()?.listening()?;
+        check
+            .everything(&broker.addr)
             .await
-            .with_context(|| format!("after kill {cycle}"))?;
-        found
-            .read(&nameserver.addr)
-            .await
-            .with_context(|| format!("after kill {cycle}"))?;
-        if cycle % 5 == 0 {
-            eprintln!("{mode}: {cycle} of {cycles} kills, {acknowledged} messages acknowledged");
-        }
-    }
-    ledger.stopping.store(true, Ordering::Relaxed);
-    while senders.join_next().await.is_some() {}
-    producer.shutdown().await;
-    consumer.shutdown().await;
-    found.read(&nameserver.addr).await?;
-    found.check(&ledger)?;
-    broker.stop()?;
-    // A clean stop and a start lose nothing either.
-    broker = start()?;
-    let mut again = Found::default();
-    again.read(&nameserver.addr).await?;
-    ensure!(
-        again.places == found.places,
-        "a clean restart changed what is stored"
-    );
-    broker.stop()?;
-    nameserver.stop()?;
-    Ok(ledger.count())
-}
-
-impl Ledger {
-    fn count(&self) -> usize {
-        self.acknowledged.lock().expect("no holder panics").len()
-    }
-}
-
-/// Sends numbered messages until told to stop. A failed send is in doubt: stored or not, and never sent again.
-async fn send(producer: Arc<Producer>, ledger: Arc<Ledger>) {
-    while !ledger.stopping.load(Ordering::Relaxed) {
-        let number = ledger.next.fetch_add(1, Ordering::Relaxed);
-        match producer
-            .send(Message::new(TOPIC, number.to_string()).key(format!("k{number}")))
-            .await
-        {
-            Ok(receipt) => {
-                let place = (receipt.queue, receipt.queue_offset);
-                ledger
-                    .acknowledged
-                    .lock()
-                    .expect("no holder panics")
-                    .insert(number, place);
-            }
-            // The broker is down: ask again soon, not at once.
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-    }
-}
-
-async fn wait_for_progress(ledger: &Ledger, acknowledged: usize) -> Result<()> {
-    let deadline = Instant::now() + RECOVERY_MAX;
-    while ledger.count() <= acknowledged {
-        ensure!(
-            Instant::now() < deadline,
-            "no message was acknowledged within {RECOVERY_MAX:?}"
-        );
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    Ok(())
-}
-
-/// The queues and their ends, as soon as the name server knows the restarted broker.
-async fn queues_of_restarted(reader: &PullConsumer) -> Result<Vec<(MessageQueue, i64)>> {
-    let deadline = Instant::now() + RECOVERY_MAX;
-    loop {
-        let attempt = async {
-            let mut ends = Vec::new();
-            for queue in reader.queues(TOPIC).await? {
-                let end = reader.max_offset(&queue).await?;
-                ends.push((queue, end));
-            }
-            Ok::<_, client::Error>(ends)
-        };
-        match attempt.await {
-            Ok(ends) if !ends.is_empty() => return Ok(ends),
-            other => ensure!(
-                Instant::now() < deadline,
-                "the broker is not back: {other:?}"
-            ),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-impl Found {
-    /// Reads every queue from where the last reading ended. Offsets must be contiguous, the group's never ahead.
-    async fn read(&mut self, nameserver: &str) -> Result<()> {
-        let reader = PullConsumer::new(GROUP, nameserver)?;
-        for (queue, end) in queues_of_restarted(&reader).await? {
-            // Asked in this order, since the load and the group go on: what is committed was in the queue before.
-            let committed = reader.committed_offset(&queue).await?.unwrap_or(0);
-            let now = reader.max_offset(&queue).await?;
-            ensure!(
-                committed <= now,
-                "{queue}: the group's offset {committed} is ahead of the queue's end {now}"
-            );
-            let mut offset = self.read_to.get(&queue).copied().unwrap_or(0);
-            ensure!(
-                offset <= end,
-                "{queue}: it ended at {offset} before the kill and ends at {end} after it"
-            );
-            while offset < end {
-                let pulled = reader.pull(&queue, "*", offset, 32, Duration::ZERO).await?;
-                if pulled.status != PullStatus::Found {
-                    bail!(
-                        "{queue}: offset {offset} of {end} cannot be read: {:?}",
-                        pulled.status
-                    );
-                }
-                for message in pulled.messages {
-                    ensure!(
-                        message.queue_offset == offset,
-                        "{queue}: offset {offset} is missing, {} follows",
-                        message.queue_offset
-                    );
-                    let number: u64 = std::str::from_utf8(&message.body)?.parse()?;
-                    if let Some((other, at)) = self.places.insert(number, (queue.clone(), offset)) {
-                        bail!(
-                            "message {number} is there twice: {other} at {at} and {queue} at {offset}"
-                        );
-                    }
-                    offset += 1;
-                }
-            }
-            self.read_to.insert(queue, offset);
-        }
-        reader.shutdown().await;
-        Ok(())
-    }
-
-    fn check(&self, ledger: &Ledger) -> Result<()> {
-        let acknowledged = ledger.acknowledged.lock().expect("no holder panics");
-        ensure!(
-            !acknowledged.is_empty(),
-            "nothing was acknowledged, so nothing was tested"
-        );
-        // What was never acknowledged may be there, when its answer was lost; what was never sent may not.
-        let sent = ledger.next.load(Ordering::Relaxed);
-        if let Some((number, place)) = self.places.iter().find(|(number, _)| **number >= sent) {
-            bail!("message {number} was never sent and lies at {place:?}");
-        }
-        for (number, place) in acknowledged.iter() {
-            match self.places.get(number) {
-                Some(found) if found == place => {}
-                Some((queue, offset)) => bail!(
-                    "message {number} was acknowledged at {} {} and lies at {queue} {offset}",
-                    place.0,
-                    place.1
-                ),
-                None => bail!(
-                    "message {number}, acknowledged at {} {}, is lost",
-                    place.0,
-                    place.1
-                ),
-            }
-        }
-        Ok(())
+            .context("after a clean stop")?;
+        broker.stop()?;
+        nameserver.stop()?;
+        ledger
+            .totals()
+            .nothing_was_idle(self.mode.retention, self.cycles)?;
+        Ok(ledger.totals())
     }
 }

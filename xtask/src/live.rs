@@ -83,7 +83,7 @@ impl Role {
         )?;
         let mut command = Command::new(binary);
         command.arg("nameserver").arg("-c").arg(&config);
-        Self::start(command, "name server", dir)
+        Starting::begin(command, "name server", dir)?.listening()
     }
 
     /// A broker on a free port, with its store in `dir/store` and these further lines of configuration.
@@ -91,6 +91,19 @@ impl Role {
     /// # Errors
     /// When it does not say in time that it listens; its last words are in the error.
     pub(crate) fn broker(binary: &Path, dir: &Path, nameserver: &str, lines: &str) -> Result<Self> {
+        Self::broker_begins(binary, dir, nameserver, lines)?.listening()
+    }
+
+    /// The same without waiting until it listens.
+    ///
+    /// # Errors
+    /// When it cannot be started at all.
+    pub(crate) fn broker_begins(
+        binary: &Path,
+        dir: &Path,
+        nameserver: &str,
+        lines: &str,
+    ) -> Result<Starting> {
         let config = dir.join("broker.conf");
         let store = dir.join("store");
         fs::write(
@@ -107,43 +120,7 @@ impl Role {
             .arg("-c")
             .arg(&config)
             .args(["-n", nameserver]);
-        Self::start(command, "broker", dir)
-    }
-
-    fn start(mut command: Command, role: &str, dir: &Path) -> Result<Self> {
-        let log_path = dir.join(format!("{}.log", role.replace(' ', "-")));
-        let log = File::options().create(true).append(true).open(&log_path)?;
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("{command:?} cannot be started"))?;
-        let stdout = child.stdout.take().expect("stdout is piped");
-        let (said, lines) = mpsc::channel();
-        // Reads to the end, so that the role never blocks on a full pipe; ends with the role.
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if said.send(line).is_err() {
-                    continue;
-                }
-            }
-        });
-        let mut this = Self {
-            child,
-            addr: String::new(),
-        };
-        loop {
-            let Ok(line) = lines.recv_timeout(START_MAX) else {
-                let log = fs::read_to_string(&log_path).unwrap_or_default();
-                let tail = log.lines().rev().take(5).collect::<Vec<_>>().join("\n");
-                bail!("the {role} did not start; its log ends with (newest first)\n{tail}");
-            };
-            if let Some(addr) = listening_address(&line) {
-                this.addr = addr.to_owned();
-                return Ok(this);
-            }
-        }
+        Starting::begin(command, "broker", dir)
     }
 
     /// The process.
@@ -161,21 +138,98 @@ impl Role {
         Ok(())
     }
 
+    /// SIGTERM, without waiting.
+    ///
+    /// # Errors
+    /// When the process cannot be told.
+    pub(crate) fn terminate(&self) -> Result<()> {
+        let status = Command::new("kill").arg(self.pid().to_string()).status()?;
+        if !status.success() {
+            bail!("process {} cannot be told to stop", self.pid());
+        }
+        Ok(())
+    }
+
     /// SIGTERM, and waits until the process is gone.
     ///
     /// # Errors
     /// When it ends with another code than 0.
     pub(crate) fn stop(mut self) -> Result<()> {
-        let status = Command::new("kill").arg(self.pid().to_string()).status()?;
-        if !status.success() {
-            bail!("process {} cannot be told to stop", self.pid());
-        }
+        self.terminate()?;
         let status = self.child.wait()?;
         if status.success() {
             Ok(())
         } else {
             Err(anyhow!("the role ended with {status}"))
         }
+    }
+}
+
+/// A role that was started and has not said yet that it listens.
+pub(crate) struct Starting {
+    role: Role,
+    name: &'static str,
+    log_path: PathBuf,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Starting {
+    fn begin(mut command: Command, name: &'static str, dir: &Path) -> Result<Self> {
+        let log_path = dir.join(format!("{}.log", name.replace(' ', "-")));
+        let log = File::options().create(true).append(true).open(&log_path)?;
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("{command:?} cannot be started"))?;
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let (said, lines) = mpsc::channel();
+        // Reads to the end, so that the role never blocks on a full pipe; ends with the role.
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if said.send(line).is_err() {
+                    continue;
+                }
+            }
+        });
+        let role = Role {
+            child,
+            addr: String::new(),
+        };
+        Ok(Self {
+            role,
+            name,
+            log_path,
+            lines,
+        })
+    }
+
+    /// Waits until it listens.
+    ///
+    /// # Errors
+    /// When it does not say so in time; its last words are in the error.
+    pub(crate) fn listening(mut self) -> Result<Role> {
+        loop {
+            let Ok(line) = self.lines.recv_timeout(START_MAX) else {
+                let log = fs::read_to_string(&self.log_path).unwrap_or_default();
+                let tail = log.lines().rev().take(5).collect::<Vec<_>>().join("\n");
+                let name = self.name;
+                bail!("the {name} did not start; its log ends with (newest first)\n{tail}");
+            };
+            if let Some(addr) = listening_address(&line) {
+                self.role.addr = addr.to_owned();
+                return Ok(self.role);
+            }
+        }
+    }
+
+    /// `kill -9`, and waits until the process is gone.
+    ///
+    /// # Errors
+    /// When the process cannot be ended.
+    pub(crate) fn kill_9(self) -> Result<()> {
+        self.role.kill_9()
     }
 }
 

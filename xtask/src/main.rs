@@ -29,7 +29,8 @@ cargo xtask VERB
 
   ci                     what CI runs: format, lints, documentation, rules, then `test`
   test [PART]            all tests: the crates', then the official clients and the Java server beside a live Apogee
-  kill CYCLES            `kill -9` under load, CYCLES times in each flush mode (`test` does 25)
+  kill CYCLES [--seed S] [--binary PATH]
+                         `kill -9` under mixed traffic, CYCLES times (`test` does 50)
   crash-images N [--seed S]
                          N power cuts at every moment of recorded traffic (`test` does 5,000)
   crash-images --journal FILE POSITION IMAGE
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
         ["ci"] => ci::ci(),
         ["test"] => ci::test(None),
         ["test", part] => ci::test(Some(part)),
-        ["kill", cycles] => cycles.parse().map_err(Into::into).and_then(kill::campaign),
+        ["kill", cycles, rest @ ..] => kill::from_words(cycles, rest),
         ["crash-images", images] => crash_images::from_words(images, "1"),
         ["crash-images", images, "--seed", seed] => crash_images::from_words(images, seed),
         ["crash-images", "--journal", file, position, image] => {
