@@ -10,6 +10,8 @@
 //! Whatever is missing is made again from the records that are read. When the queues do not add up to what the hint says, or a queue has
 //! a hole, the whole log is read.
 
+mod holes;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,12 +33,10 @@ use crate::queue::{Entry, Table, load};
 use crate::schedule::DelayLevels;
 use crate::store::DirectoryLock;
 use crate::writer;
+use holes::Holes;
 
 /// Entries made again that are kept in memory before they are written out.
 const BACKLOG_MAX: usize = 1 << 20;
-
-/// Missing entries of one queue that are filled in at most, when the log does not have their records.
-const FILL_MAX: u64 = 1 << 20;
 
 /// Smallest segment: tests use small ones, but a few records must fit.
 const SEGMENT_BYTES_MIN: u64 = 1 << 10;
@@ -381,8 +381,9 @@ impl Opening<'_> {
     ) -> Result<Scanned, OpenError> {
         let mut failure = None;
         let mut index_entries = Vec::new();
+        let mut holes = Holes::new(fill);
         let scanned = scan::scan(self.segments, from, u64::MAX, &mut |record| {
-            self.dispatch(record, index_from, fill, gap, &mut index_entries);
+            self.dispatch(record, index_from, &mut holes, &mut index_entries);
             if failure.is_none()
                 && (self.queues.backlog() > BACKLOG_MAX || self.index.backlog() > BACKLOG_MAX)
             {
@@ -393,6 +394,7 @@ impl Opening<'_> {
         });
         let scanned =
             scanned.map_err(OpenError::disk("reading the log in", self.segments.dir()))?;
+        *gap = holes.finish(self);
         match failure {
             Some(source) => Err(OpenError::Disk {
                 action: "writing consume queues or index in",
@@ -407,8 +409,7 @@ impl Opening<'_> {
         &self,
         record: &Record<'_>,
         index_from: u64,
-        fill: bool,
-        gap: &mut bool,
+        holes: &mut Holes,
         index_entries: &mut Vec<IndexEntry>,
     ) {
         let facts = Facts::of(record.properties);
@@ -429,44 +430,15 @@ impl Opening<'_> {
             return;
         }
         let queue = self.queues.queue_or_create(record.topic, record.queue_id);
-        let max = queue.entries().max();
-        if record.queue_offset < max {
-            return;
-        }
-        if record.queue_offset > max {
-            if max == 0 || (fill && record.queue_offset - max > FILL_MAX) {
-                // The queue's earlier records are gone from the log.
-                if max > 0 {
-                    tracing::warn!(
-                        topic = record.topic,
-                        queue_id = record.queue_id,
-                        from = max,
-                        to = record.queue_offset,
-                        "a consume queue lost what lies before"
-                    );
-                }
-                queue.begin_at(record.queue_offset);
-            } else if fill {
-                self.push(
-                    &queue,
-                    std::iter::repeat_n(Entry::FILLER, (record.queue_offset - max) as usize),
-                );
-            } else {
-                *gap = true;
-                return;
-            }
-        }
         let tags_code = facts
             .tags_code(record.topic, self.levels)
             .value(record.store_timestamp_ms);
-        self.push(
-            &queue,
-            std::iter::once(Entry {
-                physical: record.physical_offset,
-                size: record.size,
-                tags_code,
-            }),
-        );
+        let entry = Entry {
+            physical: record.physical_offset,
+            size: record.size,
+            tags_code,
+        };
+        holes.place(self, queue, record.queue_offset, entry);
     }
 
     fn push(&self, queue: &Arc<crate::queue::Queue>, new: impl Iterator<Item = Entry>) {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use protocol::record::{self, CheckBody, NewRecord};
+use protocol::record::{self, CheckBody};
 
 use crate::support::{Home, append, append_numbered, message, read};
 
@@ -107,39 +107,57 @@ fn a_damaged_size_is_not_believed() {
     check_all_but_the_damaged_are_served(&home);
 }
 
-/// A Java broker with `enabledAppendPropCRC` ends each record with a checksum of all before it, in ten digits, the lowest first.
+/// `enabledAppendPropCRC` ends each record with a checksum of all before it, in ten digits, the lowest first, as Java does.
 #[test]
-fn a_checksum_of_the_whole_record_is_verified_where_there_is_one() {
+fn with_a_checksum_of_the_whole_record_any_bit_of_it_is_found_out() {
     let mut home = Home::new();
-    home.manual_clock(1_700_000_000_500);
-    let mut properties = "KEYS\u{1}k\u{2}__CRC32#\u{1}0000000000\u{2}".to_owned();
-    let mut bytes = bytes::BytesMut::new();
-    let new = message(TOPIC, 0, b"body", &properties);
-    let same = NewRecord {
-        body_crc: record::body_crc(new.body),
-        queue_id: new.queue_id,
-        flag: new.flag,
-        sys_flag: new.sys_flag,
-        born_timestamp_ms: new.born_timestamp_ms,
-        born_host: new.born_host,
-        store_host: new.store_host,
-        reconsume_times: 0,
-        prepared_transaction_offset: 0,
-        body: new.body,
-        topic: new.topic,
-        properties: new.properties,
-    };
-    record::encode(&same, 0, 0, 1_700_000_000_500, &mut bytes);
-    let crc = format!("{:010}", record::body_crc(&bytes[..bytes.len() - 20]));
-    let digits: String = crc.chars().rev().collect();
-    properties = properties.replace("0000000000", &digits);
+    home.config.record_checksum = true;
     let store = home.open();
-    let appended = append(&store, &[message(TOPIC, 0, b"body", &properties)]);
-    let end = appended[0].end;
+    // One that was copied from another record goes.
+    let copied = "KEYS\u{1}k\u{2}__CRC32#\u{1}0000000000\u{2}";
+    append(&store, &[message(TOPIC, 0, b"body", copied)]);
+    let end = append(&store, &[message(TOPIC, 0, b"body", "a\u{1}b")])[0].end;
+    let records = read(&store, TOPIC, 0, 0, 2).records;
+    for (bytes, own) in records.iter().zip(["KEYS\u{1}k\u{2}", "a\u{1}b\u{2}"]) {
+        let found = record::decode(bytes, CheckBody::Yes).unwrap();
+        let crc = format!("{:010}", record::body_crc(&bytes[..bytes.len() - 20]));
+        let digits: String = crc.chars().rev().collect();
+        assert_eq!(found.properties, format!("{own}__CRC32#\u{1}{digits}\u{2}"));
+    }
     store.close();
     drop(store);
-    assert_eq!(read(&home.open(), TOPIC, 0, 0, 1).records.len(), 1);
-    // A bit of the key.
+    assert_eq!(read(&home.open(), TOPIC, 0, 0, 2).records.len(), 2);
+    // A bit of the last property, and one of the first record's client flag.
     flip(&home, LOG, end - 22, 1);
-    assert_eq!(read(&home.open(), TOPIC, 0, 0, 1).records.len(), 0);
+    assert_eq!(read(&home.open(), TOPIC, 0, 0, 2).records.len(), 1);
+    flip(&home, LOG, 16, 1);
+    assert_eq!(read(&home.open(), TOPIC, 0, 0, 2).records.len(), 0);
+}
+
+/// A flipped bit of a queue offset behind the last checkpoint made the recovery fill the queue up to it, and hid the messages behind it.
+#[test]
+fn a_queue_offset_that_jumps_is_not_believed() {
+    for bit in [0, 3, 19, 20, 40, 62, 63] {
+        let mut home = Home::new();
+        home.config.checkpoint_interval_ms = 600_000;
+        home.config.write_behind_interval_ms = 600_000;
+        let store = home.open();
+        let appended = append_numbered(&store, TOPIC, 0, COUNT, 1);
+        drop(store);
+        fs::write(home.path("abort"), "1").unwrap();
+        let at = appended[DAMAGED as usize].physical_offset + 20;
+        flip(&home, LOG, at + 7 - bit / 8, 1 << (bit % 8));
+        let store = home.open();
+        let (min, max) = (store.min_offset(TOPIC, 0), store.max_offset(TOPIC, 0));
+        assert_eq!((min, max), (0, COUNT as u64), "bit {bit}");
+        let mut served = 0;
+        let mut next = 0;
+        while next < COUNT as i64 {
+            let result = read(&store, TOPIC, 0, next, COUNT);
+            assert!(result.next_offset > next);
+            next = result.next_offset;
+            served += result.records.len();
+        }
+        assert_eq!(served, COUNT - 1, "bit {bit}");
+    }
 }
