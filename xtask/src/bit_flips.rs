@@ -29,20 +29,65 @@ const MESSAGES_LAST: u64 = 20;
 #[derive(Clone, Copy, Default)]
 struct Tally([u64; Verdict::ALL.len()]);
 
-/// Flips `flips` bits, half of them in a store that was closed, half in one that died.
+/// The stores whose bits are flipped, each with its part of the flips in percent.
+const STORES: [(&str, How, u64); 3] = [
+    (
+        "closed cleanly",
+        How {
+            dies: false,
+            record_checksum: false,
+        },
+        40,
+    ),
+    (
+        "with checksums",
+        How {
+            dies: false,
+            record_checksum: true,
+        },
+        20,
+    ),
+    (
+        "killed",
+        How {
+            dies: true,
+            record_checksum: false,
+        },
+        40,
+    ),
+];
+
+/// What became of a store before a bit was flipped.
+#[derive(Clone, Copy)]
+struct How {
+    dies: bool,
+    /// `enabledAppendPropCRC`.
+    record_checksum: bool,
+}
+
+/// Flips `flips` bits, in a store that was closed, in one whose records have checksums, and in one that died.
 ///
 /// # Errors
-/// The first flip that is served as good, hides a message without a word, or makes something panic.
+/// The first flip that is served as good, hides a message without a word, or makes something panic; any changed field of a record that has a
+/// checksum.
 pub(crate) fn campaign(flips: u64) -> Result<()> {
     let begun = Instant::now();
-    for (name, dies) in [("closed cleanly", false), ("killed", true)] {
-        let config = config(FlushMode::Sync);
-        let disk = block_on(fill(&config, dies))?;
-        let original = Original::read(&*open(&disk.kill(), &config)?, dies)?;
-        let sample = Sample::of(&disk, &config.root, flips / 2)?;
+    for (name, how, percent) in STORES {
+        let config = Config {
+            record_checksum: how.record_checksum,
+            ..config(FlushMode::Sync)
+        };
+        let disk = block_on(fill(&config, how.dies))?;
+        let original = Original::read(&*open(&disk.kill(), &config)?, how.dies)?;
+        let sample = Sample::of(&disk, &config.root, flips * percent / 100)?;
         let tallies = flip_all(&disk, &config, &original, &sample)
-            .with_context(|| format!("in a store that was {name}"))?;
+            .with_context(|| format!("in a store, {name}"))?;
         print(name, &tallies);
+        let changed = tallies[Kind::CommitLog as usize].0[Verdict::Unprotected as usize];
+        ensure!(
+            !how.record_checksum || changed == 0,
+            "{changed} records with a checksum came out changed"
+        );
     }
     println!("{flips} flips, {:.0} s", begun.elapsed().as_secs_f64());
     Ok(())

@@ -33,7 +33,7 @@ const START_KILL_MS: u64 = 60;
 const STOP_KILL_MS: u64 = 40;
 /// Small files, and consumer offsets written often enough that every cycle has some.
 const LINES: &str = "mappedFileSizeCommitLog=262144\nmappedFileSizeConsumeQueue=4000\nmaxHashSlotNum=1000\nmaxIndexNum=2000\n\
-                     flushConsumerOffsetInterval=50\ndiskMaxUsedSpaceRatio=99\n";
+                     flushConsumerOffsetInterval=50\nflushIntervalCommitLog=20\ndiskMaxUsedSpaceRatio=99\n";
 
 /// What an era is like.
 #[derive(Clone, Copy)]

@@ -150,6 +150,7 @@ mod tests {
             body,
             topic: "T",
             properties,
+            with_checksum: false,
         };
         let mut out = BytesMut::new();
         record::encode(&record, 9, 64, 2, &mut out);

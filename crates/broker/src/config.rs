@@ -110,6 +110,9 @@ configuration::keys! {
         delete_file_batch_max: u64 = 10, "deleteFileBatchMax", within 1..=10000;
         /// Largest body of a message.
         max_message_size: u32 = 4194304, "maxMessageSize", unit "bytes", within 1..=16000000;
+        /// Whether each record ends with a checksum of the whole of it (the property `__CRC32#`, which consumers see): then a damaged
+        /// property, address or timestamp is found out as well, not the body alone.
+        enabled_append_prop_crc: bool = false, "enabledAppendPropCRC";
         /// Messages in one answer to a pull when they are in memory.
         max_transfer_count_on_message_in_memory: u32 = 32, "maxTransferCountOnMessageInMemory", within 1..=65535;
         /// Bytes in one answer to a pull when they are in memory.

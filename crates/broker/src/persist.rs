@@ -3,6 +3,9 @@
 //! The JSON files are Java's (5.3: `ConfigManager`), text and names, so that a Java broker opens them. Writing one costs as much
 //! as the table is large, so a change goes to a journal beside it first (`kept`). Whatever moment the process or the
 //! machine dies at, JSON file or `.bak`, with the journal, are every change that was acknowledged.
+//!
+//! The last member of a JSON file is a checksum of the others, which Java passes over. What does not fit it is taken as it stands, since a
+//! person may have edited it, and the log says so.
 
 mod journal;
 mod json_file;

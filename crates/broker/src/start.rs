@@ -392,6 +392,7 @@ fn store_config(keys: &BrokerKeys) -> Result<storage::Config, StartError> {
         flush,
         flush_interval_ms: keys.flush_interval_commit_log,
         index_enabled: keys.message_index_enable,
+        record_checksum: keys.enabled_append_prop_crc,
         index_slots: keys.max_hash_slot_num,
         index_entries: keys.max_index_num,
         file_reserved_hours: keys.file_reserved_time,

@@ -88,7 +88,7 @@ const GROUPS: &[Group] = &[
             "dispatchFromSenderThread", "enableAcceleratedRecovery", "enableAsyncReput", "enableBuildConsumeQueueConcurrently",
             "enableCleanExpiredOffset", "enableCreateSysGroup", "enableFastChannelEventProcess", "enableLogConsumeQueueRepeatedlyBuildWhenRecover",
             "enableMixedMessageType", "enableNetWorkFlowControl", "enableRegisterProducer", "enableRunningFlagsInFlush", "enableSingleTopicRegister",
-            "enableSplitMetadata", "enableSplitRegistration", "enabledAppendPropCRC", "estimateAccumulation", "flushCommitLogThoroughInterval",
+            "enableSplitMetadata", "enableSplitRegistration", "estimateAccumulation", "flushCommitLogThoroughInterval",
             "flushCommitLogTimed", "flushConsumeQueueThoroughInterval", "flushConsumerOffsetHistoryInterval", "flushIntervalConsumeQueue",
             "forceRegister", "forceVerifyPropCRC", "forwardTimeout", "highSpeedMode", "loadBalancePollNameServerInterval", "lockInStrictMode",
             "logicalDiskSpaceCleanForciblyThreshold", "mapperFileSizeBatchConsumeQueue", "maxAsyncPutMessageRequests", "maxBatchDeleteFilesNum",

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use platform::disk::{Disk, OpenMode};
+use protocol::json::{self, Seal};
 use serde::{Deserialize, Serialize};
 
 /// Namespace that holds the queues of ordered topics.
@@ -44,7 +45,14 @@ impl KvConfig {
         let tables = match read(&*disk, &path)? {
             None => Tables::default(),
             Some(bytes) => {
-                protocol::json::decode::<File>(&bytes)
+                let (text, seal) = json::unseal(&bytes);
+                if seal == Seal::Broken {
+                    tracing::warn!(
+                        file = %path.display(),
+                        "the key–value configuration was changed since it was written, by hand or by a failing disk; it is taken as it stands"
+                    );
+                }
+                json::decode::<File>(&text)
                     .map_err(|error| {
                         let reason = format!("{}: {error}", path.display());
                         io::Error::new(io::ErrorKind::InvalidData, reason)
@@ -106,7 +114,11 @@ impl KvConfig {
         let file = File {
             config_table: tables,
         };
-        replace(&*self.disk, &self.path, &serde_json::to_vec(&file)?)?;
+        replace(
+            &*self.disk,
+            &self.path,
+            &json::seal(&serde_json::to_vec(&file)?),
+        )?;
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(file.config_table);
         Ok(())
     }

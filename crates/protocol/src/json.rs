@@ -6,6 +6,7 @@
 
 mod lenient;
 mod normalize;
+mod seal;
 mod writer;
 
 use serde::Serialize;
@@ -13,6 +14,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 pub use normalize::{DEPTH_MAX, NormalizeError, normalize};
+pub use seal::{Seal, Sealer, seal, unseal};
 
 /// Why a body could not be decoded. Answer with SYSTEM_ERROR and this text.
 #[derive(Debug, Error)]

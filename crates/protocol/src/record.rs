@@ -2,6 +2,7 @@
 //!
 //! `docs/formats/record.md` draws it. `Layout` is the only place that knows where a field lies.
 
+mod checksum;
 mod layout;
 
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::net::SocketAddr;
 use bytes::{BufMut, BytesMut};
 use thiserror::Error;
 
+pub use checksum::{PROPERTY_BYTES as CHECKSUM_PROPERTY_BYTES, is_intact, without_checksum};
 pub use layout::{
     HEAD_BYTES, Layout, peek_magic, peek_physical_offset, peek_queue_id, peek_queue_offset,
     peek_size, peek_store_timestamp, peek_sys_flag,
@@ -135,8 +137,10 @@ pub struct NewRecord<'a> {
     pub body: &'a [u8],
     /// The topic, at most 65,535 bytes.
     pub topic: &'a str,
-    /// The property string, at most 32,767 bytes.
+    /// The property string, at most 32,767 bytes; with a checksum, so much less as that takes.
     pub properties: &'a str,
+    /// Ends with a property that holds a checksum of everything before it. Java 5.3: `enabledAppendPropCRC`.
+    pub with_checksum: bool,
 }
 
 /// The bytes are no record.
@@ -210,7 +214,15 @@ pub fn encoded_len(record: &NewRecord<'_>) -> usize {
         + topic_length
         + record.topic.len()
         + 2
-        + record.properties.len()
+        + properties_len(record)
+}
+
+fn properties_len(record: &NewRecord<'_>) -> usize {
+    if record.with_checksum {
+        checksum::properties_len(record.properties)
+    } else {
+        record.properties.len()
+    }
 }
 
 /// The system flag with the bits that say how long the addresses are.
@@ -234,7 +246,7 @@ pub fn encode(
     out: &mut BytesMut,
 ) {
     debug_assert!(
-        record.topic.len() <= usize::from(u16::MAX) && record.properties.len() <= i16::MAX as usize
+        record.topic.len() <= usize::from(u16::MAX) && properties_len(record) <= i16::MAX as usize
     );
     let version = Version::for_topic(record.topic.len());
     let size = encoded_len(record);
@@ -260,8 +272,11 @@ pub fn encode(
         Version::V2 => out.put_u16(record.topic.len() as u16),
     }
     out.put_slice(record.topic.as_bytes());
-    out.put_u16(record.properties.len() as u16);
+    out.put_u16(properties_len(record) as u16);
     out.put_slice(record.properties.as_bytes());
+    if record.with_checksum {
+        checksum::append(record.properties, size, out);
+    }
 }
 
 /// Appends the head of a filler that spans `size` bytes; what lies behind the head does not matter.

@@ -112,6 +112,7 @@ fn decode_record(times: usize) {
         body: &[b'x'; BODY_BYTES],
         topic: "TopicTest",
         properties: PROPERTIES,
+        with_checksum: false,
     };
     let mut bytes = BytesMut::new();
     record::encode(&new, 7, 4096, 1_700_000_000_001, &mut bytes);

@@ -147,10 +147,17 @@ fn check(inner: &Inner, message: &NewMessage<'_>) -> Result<u32, AppendError> {
     if message.queue_id < 0 {
         return Err(unstorable(message));
     }
-    if message.properties.len() > protocol::properties::BYTES_MAX {
+    // The checksum and the separator before it.
+    let reserved = if config.record_checksum {
+        record::CHECKSUM_PROPERTY_BYTES + 1
+    } else {
+        0
+    };
+    let properties_bytes_max = protocol::properties::BYTES_MAX - reserved;
+    if message.properties.len() > properties_bytes_max {
         return Err(AppendError::PropertiesTooLong {
             bytes: message.properties.len(),
-            bytes_max: protocol::properties::BYTES_MAX,
+            bytes_max: properties_bytes_max,
         });
     }
     let body_bytes_max = config.message_bytes_max as usize;
@@ -160,7 +167,7 @@ fn check(inner: &Inner, message: &NewMessage<'_>) -> Result<u32, AppendError> {
             bytes_max: body_bytes_max,
         });
     }
-    let bytes = record::encoded_len(&new_record(message, 0));
+    let bytes = record::encoded_len(&new_record(inner, message, 0));
     let bytes_max = (body_bytes_max + RECORD_EXTRA_BYTES)
         .min(config.segment_bytes.saturating_sub(BLANK_BYTES) as usize);
     if bytes > bytes_max {
@@ -169,7 +176,7 @@ fn check(inner: &Inner, message: &NewMessage<'_>) -> Result<u32, AppendError> {
     Ok(bytes as u32)
 }
 
-fn new_record<'a>(message: &NewMessage<'a>, body_crc: u32) -> NewRecord<'a> {
+fn new_record<'a>(inner: &Inner, message: &NewMessage<'a>, body_crc: u32) -> NewRecord<'a> {
     NewRecord {
         body_crc,
         queue_id: message.queue_id,
@@ -182,7 +189,8 @@ fn new_record<'a>(message: &NewMessage<'a>, body_crc: u32) -> NewRecord<'a> {
         prepared_transaction_offset: message.prepared_transaction_offset,
         body: message.body,
         topic: message.topic,
-        properties: message.properties,
+        properties: record::without_checksum(message.properties),
+        with_checksum: inner.config.record_checksum,
     }
 }
 
@@ -376,7 +384,7 @@ fn write_records(
             .sum();
         make_room(&mut tip.chunk, bytes + BLANK_BYTES as usize);
         for (message, record) in messages[run.clone()].iter().zip(&prepared[run]) {
-            let new = new_record(message, record.body_crc);
+            let new = new_record(inner, message, record.body_crc);
             record::encode(
                 &new,
                 record.queue_offset,

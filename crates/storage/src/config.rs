@@ -56,6 +56,8 @@ pub struct Config {
     pub delete_batch_max: usize,
     /// Largest body in bytes (`maxMessageSize`).
     pub message_bytes_max: u32,
+    /// Whether a record ends with a checksum of the whole of it (`enabledAppendPropCRC`).
+    pub record_checksum: bool,
     /// How much of the newest part of the log stays in memory.
     pub tail_bytes_max: usize,
     /// How much of the synced log stays in the kernel's page cache while nobody reads further back (`commitLogPageCacheBytes`);
@@ -97,6 +99,7 @@ impl Default for Config {
             clean_forcibly_enabled: true,
             delete_batch_max: 10,
             message_bytes_max: 4 << 20,
+            record_checksum: false,
             tail_bytes_max: 32 << 20,
             page_cache_bytes: 256 << 20,
             queue_files_open_max: 512,

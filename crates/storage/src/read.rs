@@ -21,11 +21,6 @@ const GAP_BYTES: u64 = 8 << 10;
 /// Bytes read together at most, unless one record is larger.
 const RUN_BYTES: u64 = 1 << 20;
 
-/// What Java names the checksum of a whole record, with the separator behind the name.
-const PROPERTY_CRC: &str = "__CRC32#\u{1}";
-/// That name, ten digits and a separator.
-const PROPERTY_CRC_BYTES: usize = PROPERTY_CRC.len() + 11;
-
 /// Which messages of a queue.
 #[derive(Clone, Copy)]
 pub struct Read<'a> {
@@ -439,29 +434,13 @@ fn is_record_at(bytes: &[u8], physical: u64, size: u32) -> bool {
         && record::peek_physical_offset(bytes) == Some(physical)
 }
 
-/// Whether a record that comes from a file is what was written, as far as it carries a checksum: the body has one, and a Java broker may have put one
-/// over the whole record among the properties (Java 5.3.3: `enabledAppendPropCRC`).
+/// Whether a record that comes from a file is what was written, as far as it carries a checksum: the body has one, and where
+/// `enabledAppendPropCRC` was on, the properties end with one over the whole record.
 fn is_intact(bytes: &[u8], topic: Option<&str>) -> bool {
-    let Ok(record) = record::decode(bytes, CheckBody::Yes) else {
+    let Ok(found) = record::decode(bytes, CheckBody::Yes) else {
         return false;
     };
-    topic.is_none_or(|topic| topic == record.topic) && property_crc_fits(bytes, record.properties)
-}
-
-/// The property that ends the record: its name, ten decimal digits, the lowest first, and a separator. It covers everything before it.
-fn property_crc_fits(bytes: &[u8], properties: &str) -> bool {
-    let crc = properties.len().checked_sub(PROPERTY_CRC_BYTES);
-    let crc = crc.and_then(|at| properties.get(at..)?.strip_prefix(PROPERTY_CRC));
-    let Some(digits) = crc.and_then(|crc| crc.strip_suffix('\u{2}')) else {
-        return true;
-    };
-    let stored = digits.bytes().rev().try_fold(0u64, |sum, digit| {
-        digit
-            .is_ascii_digit()
-            .then(|| sum * 10 + u64::from(digit - b'0'))
-    });
-    let covered = &bytes[..bytes.len() - PROPERTY_CRC_BYTES];
-    stored == Some(u64::from(record::body_crc(covered)))
+    topic.is_none_or(|topic| topic == found.topic) && record::is_intact(bytes, found.properties)
 }
 
 /// Bytes `start..end` of the log, which lie in one segment; fewer at the segment's end. None when the segment is gone.

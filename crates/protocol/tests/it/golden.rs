@@ -270,6 +270,7 @@ fn check_record(name: &str, version: Version, born_host: &str, store_host: &str,
         body,
         topic,
         properties: decoded.properties,
+        with_checksum: false,
     };
     let mut ours = BytesMut::new();
     record::encode(&new, 77, 123_456_789, 1_700_000_000_456, &mut ours);
