@@ -157,6 +157,13 @@ fn compare(expected: &Bytes, served: &Bytes, may_move: bool) -> Result<Verdict> 
         return Ok(Verdict::Harmless);
     }
     let was = record::decode(expected, CheckBody::Yes)?;
+    if was.properties.len() > record::without_checksum(was.properties).len() {
+        let covered = expected.len() - record::CHECKSUM_PROPERTY_BYTES;
+        if served.get(..covered) == expected.get(..covered) {
+            // The checksum's own name is damaged: all that it covers is as it was.
+            return Ok(Verdict::Harmless);
+        }
+    }
     let Ok(is) = record::decode(served, CheckBody::No) else {
         bail!("a record that cannot be decoded is served");
     };
