@@ -85,6 +85,10 @@ configuration::keys! {
         commit_log_page_cache_bytes: u64 = 268435456, "commitLogPageCacheBytes", unit "bytes";
         /// Size of a consume queue file; rounded down to whole entries of 20 bytes.
         mapped_file_size_consume_queue: u64 = 6000000, "mappedFileSizeConsumeQueue", unit "bytes", within 20..=1099511627776;
+        /// Queues that have consume queue files of their own, in Java's format, at most. With more, a store that all queues share takes over; when
+        /// at most half as many are left at a start, they get files again. Before a Java broker opens the directory, start once with the largest
+        /// value, or let it make the queues again from the log.
+        max_file_queue_num: u64 = 20000, "maxFileQueueNum", unit "queues", within 0..=2147483647;
         /// When a send is answered: SYNC_FLUSH after the disk has the message (survives power loss), ASYNC_FLUSH after the
         /// kernel has it (survives `kill -9`). Java's default is ASYNC_FLUSH.
         flush_disk_type: String = String::from("SYNC_FLUSH"), "flushDiskType";

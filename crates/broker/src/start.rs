@@ -388,6 +388,7 @@ fn store_config(keys: &BrokerKeys) -> Result<storage::Config, StartError> {
         commit_log_dir: (!commit_log.is_empty()).then(|| path(commit_log)),
         segment_bytes: keys.mapped_file_size_commit_log,
         queue_file_bytes: keys.mapped_file_size_consume_queue,
+        queue_files_max: usize::try_from(keys.max_file_queue_num).unwrap_or(usize::MAX),
         page_cache_bytes: keys.commit_log_page_cache_bytes,
         flush,
         flush_interval_ms: keys.flush_interval_commit_log,

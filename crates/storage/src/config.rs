@@ -63,6 +63,9 @@ pub struct Config {
     /// How much of the synced log stays in the kernel's page cache while nobody reads further back (`commitLogPageCacheBytes`);
     /// 0 leaves it to the kernel.
     pub page_cache_bytes: u64,
+    /// Queues that have files of their own, in Java's format, at most (`maxFileQueueNum`). With more, a shared store holds the entries of all; when
+    /// at most half as many are left at the next start, they get files again.
+    pub queue_files_max: usize,
     /// Consume queue files held open at most.
     pub queue_files_open_max: usize,
     /// Consume queue entries in memory that are not in their files yet, at most; beyond it appends are refused as busy.
@@ -102,6 +105,7 @@ impl Default for Config {
             record_checksum: false,
             tail_bytes_max: 32 << 20,
             page_cache_bytes: 256 << 20,
+            queue_files_max: 20_000,
             queue_files_open_max: 512,
             queue_backlog_max: 4 << 20,
             index_backlog_max: 4 << 20,

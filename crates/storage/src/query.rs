@@ -27,8 +27,8 @@ pub(crate) fn store_time(
     if offset < min || offset >= max {
         return Ok(None);
     }
-    let Some(entry) = entry_at(&inner.queues.files, queue, offset, true)
-        .map_err(ReadError::disk("consume queue"))?
+    let Some(entry) =
+        entry_at(&inner.queues, queue, offset, true).map_err(ReadError::disk("consume queue"))?
     else {
         return Ok(None);
     };

@@ -1,14 +1,16 @@
 //! Consume queues: which records belong to a queue of a topic, in order.
 //!
-//! Entries are made by the append itself and lie in memory until the writer thread puts them into files. A queue that nobody touches
-//! costs no descriptor and about two hundred bytes.
+//! Entries are made by the append itself and lie in memory until the writer thread puts them into files: one a queue, in Java's format, or the
+//! shared store when there are more queues than may have files of their own. A queue that nobody touches costs no descriptor and about two
+//! hundred bytes.
 
 pub(crate) mod files;
 pub(crate) mod load;
+pub(crate) mod shared;
 pub(crate) mod table;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub(crate) use table::{Table, Topic};
@@ -67,6 +69,8 @@ impl Entry {
 pub(crate) struct Queue {
     pub(crate) topic: Arc<Topic>,
     pub(crate) id: i32,
+    /// Its number in the shared store; 0 without one.
+    number: AtomicU32,
     /// Offset that the next message gets. Changed with the append lock held only; it may be ahead of [`Entries::max`] while a batch is written.
     next: AtomicU64,
     watched: AtomicBool,
@@ -197,6 +201,7 @@ impl Queue {
         Queue {
             topic,
             id,
+            number: AtomicU32::new(0),
             next: AtomicU64::new(max),
             watched: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
@@ -208,6 +213,15 @@ impl Queue {
         self.entries
             .lock()
             .expect("no code panics while it changes a queue")
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.number.load(Ordering::Acquire)
+    }
+
+    /// Once, by whoever writes or opens the shared store.
+    pub(crate) fn set_number(&self, number: u32) {
+        self.number.store(number, Ordering::Release);
     }
 
     /// Offset for the next message. Only with the append lock held.

@@ -212,7 +212,7 @@ fn select(
         looked.clear();
         let look = LOOK_ENTRIES.min((messages_max - selected.wanted.len()).max(32) as u64);
         let copied = copy_entries(
-            &inner.queues.files,
+            &inner.queues,
             queue,
             selected.next,
             until.min(selected.next + look),
@@ -228,7 +228,7 @@ fn select(
         if looked.is_empty() {
             let next = selected.next + 1;
             if next < max
-                && entry_at(&inner.queues.files, queue, next, wait)
+                && entry_at(&inner.queues, queue, next, wait)
                     .ok()
                     .flatten()
                     .is_some()
@@ -247,11 +247,8 @@ fn select(
                 continue;
             }
             if selected.wanted.is_empty() {
-                let file_entries = inner.queues.files.file_entries();
                 selected.status = ReadStatus::OffsetFoundNull;
-                selected.next = (selected.next / file_entries + 1)
-                    .saturating_mul(file_entries)
-                    .min(max);
+                selected.next = next_readable(inner, queue, selected.next, wait)?.min(max);
             }
             break;
         }
@@ -285,6 +282,27 @@ fn select(
         }
     }
     Ok(selected)
+}
+
+/// Where a queue goes on behind an offset whose entry is nowhere.
+fn next_readable(inner: &Inner, queue: &Queue, offset: u64, wait: bool) -> Result<u64, ReadError> {
+    let Some(shared) = inner.queues.shared() else {
+        let file_entries = inner.queues.files.file_entries();
+        return Ok((offset / file_entries + 1).saturating_mul(file_entries));
+    };
+    let next = shared
+        .next_offset(queue.number(), offset + 1, wait)
+        .map_err(ReadError::disk("consume queue"))?
+        .unwrap_or_else(|| queue.entries().first())
+        .max(offset + 1);
+    tracing::error!(
+        topic = &*queue.topic.name,
+        queue_id = queue.id,
+        from = offset,
+        to = next,
+        "consume queue entries are damaged; their messages are passed over"
+    );
+    Ok(next)
 }
 
 /// Gets the records. The second value is the offset of the first one that would have needed waiting, when some before it did not.

@@ -29,7 +29,8 @@ use crate::dispatch::{self, Facts};
 use crate::error::OpenError;
 use crate::index::Index;
 use crate::index::pending::IndexEntry;
-use crate::queue::{Entry, Table, load};
+use crate::queue::shared::{self, convert};
+use crate::queue::{Entry, Queue, Table, load};
 use crate::schedule::DelayLevels;
 use crate::store::DirectoryLock;
 use crate::writer;
@@ -77,9 +78,10 @@ pub(crate) fn open(
         .map_err(OpenError::disk("reading", &checkpoint_path))?;
     let queues = Table::new(
         Arc::clone(&disk),
-        root.join("consumequeue"),
+        &root,
         config.queue_file_entries(),
         config.queue_files_open_max,
+        config.queue_files_max,
     );
     let index = Index::open(
         Arc::clone(&disk),
@@ -223,6 +225,7 @@ impl Opening<'_> {
     fn recover(&self, checkpoint: &Checkpoint, crashed: bool) -> Result<Outcome, OpenError> {
         let Some(log_min) = self.segments.min() else {
             // Without a log nothing derived has a meaning.
+            self.forget_shared()?;
             load::load(self.queues, 0, 0, true)?;
             self.index
                 .clear()
@@ -240,14 +243,23 @@ impl Opening<'_> {
             });
         };
         let hint = checkpoint.hint.filter(|hint| self.is_in_log(hint.position));
-        let (queues_from, loaded_total) =
-            self.load_queues(checkpoint, hint.as_ref(), crashed, log_min)?;
+        let shared_dir = self.queues.shared_dir();
+        let mut floors = Vec::new();
+        let (queues_from, loaded_total) = if shared::exists(&**self.queues.files.disk(), shared_dir)
+        {
+            self.load_shared(hint.as_ref(), crashed, log_min, &mut floors)
+                .map_err(OpenError::disk("reading consume queues in", shared_dir))?
+        } else {
+            self.load_queues(checkpoint, hint.as_ref(), crashed, log_min)?
+        };
         let index_from = self
             .load_index(hint.as_ref(), crashed, queues_from, log_min)
             .map_err(OpenError::disk("recovering", self.index.dir()))?;
 
-        let lost = hint.is_some_and(|hint| hint.entries_total != loaded_total);
+        let lost = hint.is_some_and(|hint| hint.entries_total != loaded_total)
+            || (hint.is_none() && self.queues.shared().is_some());
         if lost {
+            self.reset_shared(log_min)?;
             tracing::warn!(
                 "consume queues are missing or damaged; they are made again from the whole log"
             );
@@ -264,13 +276,19 @@ impl Opening<'_> {
         let scanned = self.read_log(read_from, index_from, lost, &mut gap)?;
         if gap {
             tracing::warn!("a consume queue has a hole; it is made again from the whole log");
+            self.reset_shared(log_min)?;
             self.read_log(log_min, u64::MAX, true, &mut gap)?;
         }
         let topics = self.queues.topics();
-        if lost || gap {
+        for (queue, floor) in floors {
+            if (lost || gap) && queue.entries().max() == 0 {
+                queue.begin_at(floor);
+            }
+        }
+        if (lost || gap) && self.queues.shared().is_none() {
             // What was filled in has no record in the log: the queue begins behind it.
             for queue in topics.iter().flat_map(|topic| topic.queues()) {
-                load::correct_min(&self.queues.files, &queue, log_min).map_err(OpenError::disk(
+                load::correct_min(self.queues, &queue, log_min).map_err(OpenError::disk(
                     "reading consume queues in",
                     &self.config.root,
                 ))?;
@@ -323,6 +341,61 @@ impl Opening<'_> {
                 Ok((start, loaded.offsets_total))
             }
         }
+    }
+
+    /// Loads the queues from the shared store, or gives them files again when they are few enough. Says what [`Opening::load_queues`] says.
+    fn load_shared(
+        &self,
+        hint: Option<&Hint>,
+        crashed: bool,
+        log_min: u64,
+        floors: &mut Vec<(Arc<Queue>, u64)>,
+    ) -> io::Result<(u64, u64)> {
+        // Without a hint a Java broker was here, or the store was just converted: the log says what the queues are.
+        let trusted = hint.map(|hint| if crashed { hint.position } else { u64::MAX });
+        let opened = shared::load::open(self.queues, self.queues.shared_dir(), trusted, log_min)?;
+        *floors = opened.floors;
+        let total = opened
+            .queues
+            .iter()
+            .map(|queue| queue.entries().max())
+            .sum();
+        let complete = opened.sound && hint.is_some_and(|hint| hint.entries_total == total);
+        if complete && self.queues.count() <= self.queues.files_max() / 2 {
+            convert::to_files(self.queues, &opened.shared, &opened.queues)?;
+        } else {
+            self.queues.set_shared(opened.shared);
+        }
+        Ok((hint.map_or(log_min, |hint| hint.position), total))
+    }
+
+    /// Without a log the shared store has no meaning either.
+    fn forget_shared(&self) -> Result<(), OpenError> {
+        let (disk, dir) = (self.queues.files.disk(), self.queues.shared_dir());
+        if shared::exists(&**disk, dir) {
+            convert::remove(&**disk, dir).map_err(OpenError::disk("removing", dir))?;
+        }
+        Ok(())
+    }
+
+    /// All entries of the shared store are to be made again.
+    fn reset_shared(&self, log_min: u64) -> Result<(), OpenError> {
+        let Some(shared) = self.queues.shared() else {
+            return Ok(());
+        };
+        shared.reset(log_min).map_err(OpenError::disk(
+            "removing consume queues in",
+            self.queues.shared_dir(),
+        ))?;
+        for queue in self.queues.topics().iter().flat_map(|topic| topic.queues()) {
+            let unwritten = {
+                let entries = queue.entries();
+                entries.max() - entries.written()
+            };
+            self.queues.sub_backlog(unwritten as usize);
+            queue.begin_at(0);
+        }
+        Ok(())
     }
 
     fn load_index(
@@ -387,7 +460,8 @@ impl Opening<'_> {
             if failure.is_none()
                 && (self.queues.backlog() > BACKLOG_MAX || self.index.backlog() > BACKLOG_MAX)
             {
-                failure = writer::write_queues(self.queues, u64::MAX)
+                let until = record.physical_offset + u64::from(record.size);
+                failure = writer::write_queues(self.queues, until, u64::MAX)
                     .and_then(|()| self.index.write_pending(self.now_ms))
                     .err();
             }
@@ -441,7 +515,7 @@ impl Opening<'_> {
         holes.place(self, queue, record.queue_offset, entry);
     }
 
-    fn push(&self, queue: &Arc<crate::queue::Queue>, new: impl Iterator<Item = Entry>) {
+    fn push(&self, queue: &Arc<Queue>, new: impl Iterator<Item = Entry>) {
         let mut entries = queue.entries();
         let before = entries.max();
         new.for_each(|entry| entries.push(entry));

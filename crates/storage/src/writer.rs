@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::checkpoint::{Checkpoint, Hint};
+use crate::queue::shared::{Shared, convert};
 use crate::queue::{ENTRY_BYTES, Queue, Table, load};
 use crate::store::{DirectoryLock, Inner, Sleeper};
 
@@ -97,7 +98,12 @@ pub(crate) fn run(inner: &Inner) {
         }
         let behind =
             inner.writer.written() < inner.log.appended() && inner.health.failure().is_none();
-        if !inner.has_write_behind() && !behind {
+        let moving = inner.queues.outgrows_files()
+            || inner
+                .queues
+                .shared()
+                .is_some_and(|shared| shared.has_leftovers());
+        if !inner.has_write_behind() && !behind && !moving {
             std::thread::park();
             continue;
         }
@@ -106,9 +112,14 @@ pub(crate) fn run(inner: &Inner) {
             return;
         }
         let mut state = inner.writer.lock();
-        match write_all(inner) {
+        let converts = inner.queues.outgrows_files();
+        match write_all(inner, inner.log.appended()) {
             Ok(()) => {
                 complained = false;
+                if converts {
+                    // Until there is one that knows of the shared store, a start reads the whole log.
+                    next_checkpoint = Instant::now();
+                }
                 let (log, now_ms) = (&inner.log, inner.clock.now_ms());
                 log.cache.trim(&log.segments, log.flushed(), now_ms);
             }
@@ -120,7 +131,7 @@ pub(crate) fn run(inner: &Inner) {
                 complained = true;
             }
         }
-        if !complained && behind && !state.failed && Instant::now() >= next_checkpoint {
+        if !complained && (behind || moving) && !state.failed && Instant::now() >= next_checkpoint {
             let began = Instant::now();
             match checkpoint(inner, &mut state) {
                 Ok(()) => {}
@@ -155,17 +166,28 @@ impl Inner {
     }
 }
 
-fn write_all(inner: &Inner) -> io::Result<()> {
+/// Writes everything that waits; into the shared store only what belongs to records below `until`, so that its runs end where checkpoints do.
+fn write_all(inner: &Inner, until: u64) -> io::Result<()> {
     // What consumers at the tail read stays in memory, as long as its records do.
     write_queues(
         &inner.queues,
+        until,
         inner.log.tail.start().min(inner.log.flushed()),
     )?;
     inner.index.write_pending(inner.clock.now_ms())
 }
 
-/// Writes all entries that are in memory only. Those whose record lies before `keep_from` leave memory.
-pub(crate) fn write_queues(table: &Table, keep_from: u64) -> io::Result<()> {
+/// Writes all entries that are in memory only; to the shared store those of records below `until`, of which none is still to come. Those whose
+/// record lies before `keep_from` leave memory. When there are too many queues for files of their own, they are moved to the shared store first.
+pub(crate) fn write_queues(table: &Table, until: u64, keep_from: u64) -> io::Result<()> {
+    if table.outgrows_files() {
+        convert::to_shared(table, until, keep_from)?;
+    }
+    if let Some(shared) = table.shared() {
+        let written = shared.write(table, until, keep_from);
+        table.sweep_retained(keep_from);
+        return written;
+    }
     let mut failure = None;
     for queue in table.take_unwritten() {
         if failure.is_some() || queue.is_deleted() {
@@ -225,8 +247,11 @@ fn checkpoint(inner: &Inner, state: &mut State) -> io::Result<()> {
     if !wait_flushed(inner, position) {
         return Ok(());
     }
-    write_all(inner)?;
-    inner.queues.files.sync()?;
+    write_all(inner, position)?;
+    match inner.queues.shared() {
+        Some(shared) => shared.sync()?,
+        None => inner.queues.files.sync()?,
+    }
     let (index_file, index_count) = if inner.index.enabled() {
         inner.index.sync()?
     } else {
@@ -254,6 +279,9 @@ fn checkpoint(inner: &Inner, state: &mut State) -> io::Result<()> {
         .checkpoint
         .write(&*inner.disk, &inner.checkpoint_path())?;
     inner.writer.written.store(position, Ordering::Relaxed);
+    if let Some(shared) = inner.queues.shared() {
+        shared.tidy(&inner.queues, position, inner.stop.is_requested());
+    }
     Ok(())
 }
 
@@ -314,6 +342,11 @@ pub(crate) fn delete_topic(inner: &Inner, name: &str) {
         }
         topic
     };
+    if let Some(shared) = inner.queues.shared()
+        && let Err(error) = shared.delete_topic(name, &removed.queues())
+    {
+        tracing::warn!(topic = name, %error, "the names of consume queues could not be written");
+    }
     for queue in removed.queues() {
         let unwritten = {
             let entries = queue.entries();
@@ -338,18 +371,38 @@ pub(crate) fn delete_topic(inner: &Inner, name: &str) {
 
 /// Removes the files of queues and index whose records are gone from the log.
 pub(crate) fn clean_derived(inner: &Inner) {
-    let _state = inner.writer.lock();
+    let mut state = inner.writer.lock();
     let log_min = inner.log.min();
+    match inner.queues.shared() {
+        Some(shared) => {
+            if let Err(error) = clean_shared(inner, shared, &mut state, log_min) {
+                tracing::warn!(%error, "expired consume queue entries could not be removed");
+            }
+        }
+        None => clean_files(inner, log_min),
+    }
+    if let Err(error) = inner.index.remove_below(log_min) {
+        tracing::warn!(%error, "expired index files could not be removed");
+    }
+}
+
+/// Moves the first offsets, and removes the runs that only hold what is gone once a snapshot says where their queues go on.
+fn clean_shared(inner: &Inner, shared: &Shared, state: &mut State, log_min: u64) -> io::Result<()> {
+    if shared.expire(log_min)? && !state.failed {
+        checkpoint(inner, state)?;
+        shared.remove_expired()?;
+    }
+    Ok(())
+}
+
+fn clean_files(inner: &Inner, log_min: u64) {
     for topic in inner.queues.topics() {
         for queue in topic.queues() {
-            let cleaned = load::correct_min(&inner.queues.files, &queue, log_min)
+            let cleaned = load::correct_min(&inner.queues, &queue, log_min)
                 .and_then(|()| inner.queues.files.remove_expired(&queue));
             if let Err(error) = cleaned {
                 tracing::warn!(topic = %topic.name, queue_id = queue.id, %error, "expired consume queue files could not be removed");
             }
         }
-    }
-    if let Err(error) = inner.index.remove_below(log_min) {
-        tracing::warn!(%error, "expired index files could not be removed");
     }
 }

@@ -13,6 +13,9 @@ use crate::commitlog::segments::file_name;
 /// Entries read at once at most, when a range is read from a file.
 const READ_ENTRIES_MAX: u64 = 1024;
 
+/// Topics whose files are removed at once when the shared store has taken over: mostly less than a second.
+const REMOVED_TOPICS: usize = 1000;
+
 /// Access to the files. Any thread may read; one thread at a time writes.
 #[derive(Debug)]
 pub(crate) struct Files {
@@ -332,6 +335,32 @@ impl Files {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Removes the files of some topics that are left from before the queues were moved to the shared store. True when there are more.
+    pub(crate) fn remove_some(&self) -> io::Result<bool> {
+        {
+            let mut open = self.lock();
+            open.by_queue = HashMap::new();
+            open.unsynced = BTreeSet::new();
+            open.unsynced_dirs = BTreeSet::new();
+        }
+        let topics = match self.disk.list(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            listed => listed?,
+        };
+        for topic in topics
+            .iter()
+            .filter(|topic| topic.is_dir)
+            .take(REMOVED_TOPICS)
+        {
+            let dir = self.dir.join(&topic.name);
+            for queue in self.disk.list(&dir)?.iter().filter(|queue| queue.is_dir) {
+                remove_flat_dir(&*self.disk, &dir.join(&queue.name))?;
+            }
+            self.disk.remove_dir(&dir)?;
+        }
+        Ok(topics.len() > REMOVED_TOPICS)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Open> {

@@ -59,11 +59,11 @@ pub(crate) fn load(
             };
             let topic = topic.get_or_insert_with(|| table.topic_or_create(&topic_entry.name));
             let queue = Arc::new(Queue::new(Arc::clone(topic), id, found.first, found.max));
-            correct_min(files, &queue, log_min)
+            correct_min(table, &queue, log_min)
                 .map_err(OpenError::disk("reading consume queue", &dir))?;
             loaded.offsets_total += found.max;
             loaded.end = loaded.end.max(found.end);
-            topic.insert_shared(queue);
+            table.insert(topic, &queue);
         }
     }
     Ok(loaded)
@@ -156,7 +156,7 @@ fn count_trusted(file: &dyn File, entries: u64, trusted: u64) -> io::Result<u64>
 }
 
 /// Moves a queue's first offset to the first entry whose record is still in the log.
-pub(crate) fn correct_min(files: &Files, queue: &Arc<Queue>, log_min: u64) -> io::Result<()> {
+pub(crate) fn correct_min(table: &Table, queue: &Arc<Queue>, log_min: u64) -> io::Result<()> {
     let (mut low, mut high) = {
         let entries = queue.entries();
         (entries.min, entries.max())
@@ -171,10 +171,10 @@ pub(crate) fn correct_min(files: &Files, queue: &Arc<Queue>, log_min: u64) -> io
         };
         let is_first = first_look;
         first_look = false;
-        let found = entry_at(files, queue, middle, true)?;
+        let found = entry_at(table, queue, middle, true)?;
         if is_first
             && found.is_none()
-            && let Some(next) = entry_at(files, queue, middle + 1, true)?
+            && let Some(next) = entry_at(table, queue, middle + 1, true)?
             && next.physical >= log_min
         {
             // One damaged entry is not an expired one; whoever reads it is told.
@@ -192,19 +192,19 @@ pub(crate) fn correct_min(files: &Files, queue: &Arc<Queue>, log_min: u64) -> io
 
 /// One entry, from memory or file.
 pub(crate) fn entry_at(
-    files: &Files,
+    table: &Table,
     queue: &Arc<Queue>,
     offset: u64,
     wait: bool,
 ) -> io::Result<Option<Entry>> {
     let mut found = Vec::with_capacity(1);
-    copy_entries(files, queue, offset, offset + 1, wait, &mut found)?;
+    copy_entries(table, queue, offset, offset + 1, wait, &mut found)?;
     Ok(found.first().copied())
 }
 
 /// Entries `offset..until`, from file or memory, as many as one look gives: none at all only when they are nowhere.
 pub(crate) fn copy_entries(
-    files: &Files,
+    table: &Table,
     queue: &Arc<Queue>,
     offset: u64,
     until: u64,
@@ -219,5 +219,18 @@ pub(crate) fn copy_entries(
         }
         entries.first()
     };
-    files.read(queue, offset, until.min(first), u64::MAX, wait, out)
+    let until = until.min(first);
+    if table.shared().is_none() {
+        table
+            .files
+            .read(queue, offset, until, u64::MAX, wait, out)?;
+        if !out.is_empty() {
+            return Ok(());
+        }
+    }
+    // The shared store may have come into force meanwhile, and the files gone.
+    match table.shared() {
+        Some(shared) => shared.read(queue.number(), offset, until, wait, out),
+        None => Ok(()),
+    }
 }

@@ -1,13 +1,14 @@
 //! All queues, found by topic and number without allocation.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use platform::disk::Disk;
 
 use super::files::Files;
+use super::shared::Shared;
 use super::{Entries, Queue};
 use crate::dispatch;
 
@@ -52,26 +53,27 @@ impl Topic {
             .clone()
     }
 
-    fn queue_or_create(self: &Arc<Topic>, id: i32) -> Arc<Queue> {
+    /// The second value says whether it was created.
+    fn queue_or_create(self: &Arc<Topic>, id: i32) -> (Arc<Queue>, bool) {
         if let Some(queue) = self.queue(id) {
-            return queue;
+            return (queue, false);
         }
         let mut queues = self
             .queues
             .write()
             .expect("no code panics while it changes the list of queues");
         match queues.binary_search_by_key(&id, |queue| queue.id) {
-            Ok(index) => Arc::clone(&queues[index]),
+            Ok(index) => (Arc::clone(&queues[index]), false),
             Err(index) => {
                 let queue = Arc::new(Queue::new(Arc::clone(self), id, 0, 0));
                 queues.insert(index, Arc::clone(&queue));
-                queue
+                (queue, true)
             }
         }
     }
 
     /// Adds a queue that was found on the disk.
-    pub(crate) fn insert_shared(&self, queue: Arc<Queue>) {
+    fn insert(&self, queue: Arc<Queue>) {
         let mut queues = self
             .queues
             .write()
@@ -89,7 +91,14 @@ pub(crate) struct Table {
     topics: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
     /// Grows when a topic is deleted: who looked queues up before must look again.
     generation: AtomicU64,
+    /// The files of single queues, in force as long as there is no shared store.
     pub(crate) files: Files,
+    shared: OnceLock<Shared>,
+    shared_dir: PathBuf,
+    /// Queues that may have files of their own.
+    files_max: usize,
+    /// Queues in the table.
+    count: AtomicUsize,
     /// Queues with entries that are not in their files.
     unwritten: Mutex<Vec<Arc<Queue>>>,
     /// Queues whose written entries are still in memory.
@@ -101,14 +110,19 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn new(
         disk: Arc<dyn Disk>,
-        dir: PathBuf,
+        root: &Path,
         file_entries: u64,
         open_max: usize,
+        files_max: usize,
     ) -> Table {
         Table {
             topics: RwLock::default(),
             generation: AtomicU64::new(0),
-            files: Files::new(disk, dir, file_entries, open_max),
+            files: Files::new(disk, root.join("consumequeue"), file_entries, open_max),
+            shared: OnceLock::new(),
+            shared_dir: root.join("consumequeue_shared"),
+            files_max,
+            count: AtomicUsize::new(0),
             unwritten: Mutex::default(),
             retained: Mutex::default(),
             backlog: AtomicI64::new(0),
@@ -157,12 +171,50 @@ impl Table {
     }
 
     pub(crate) fn queue_or_create(&self, topic: &str, id: i32) -> Arc<Queue> {
-        self.topic_or_create(topic).queue_or_create(id)
+        self.queue_of(&self.topic_or_create(topic), id)
     }
 
     /// A queue of a topic that was looked up before; see [`Table::generation`].
     pub(crate) fn queue_of(&self, topic: &Arc<Topic>, id: i32) -> Arc<Queue> {
-        topic.queue_or_create(id)
+        let (queue, created) = topic.queue_or_create(id);
+        if created {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+        queue
+    }
+
+    /// Adds a queue that was found on the disk.
+    pub(crate) fn insert(&self, topic: &Topic, queue: &Arc<Queue>) {
+        topic.insert(Arc::clone(queue));
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The shared store, when it is in force. Once it is, it stays.
+    pub(crate) fn shared(&self) -> Option<&Shared> {
+        self.shared.get()
+    }
+
+    /// Puts the shared store in force.
+    pub(crate) fn set_shared(&self, shared: Shared) {
+        let fresh = self.shared.set(shared).is_ok();
+        debug_assert!(fresh, "a store is converted once");
+    }
+
+    pub(crate) fn shared_dir(&self) -> &Path {
+        &self.shared_dir
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn files_max(&self) -> usize {
+        self.files_max
+    }
+
+    /// Whether there are more queues than may have files of their own, and they still have them.
+    pub(crate) fn outgrows_files(&self) -> bool {
+        self.shared().is_none() && self.count() > self.files_max
     }
 
     pub(crate) fn generation(&self) -> u64 {
@@ -178,6 +230,7 @@ impl Table {
             .remove(name)?;
         for queue in topic.queues() {
             queue.set_deleted();
+            self.count.fetch_sub(1, Ordering::Relaxed);
         }
         self.generation.fetch_add(1, Ordering::AcqRel);
         Some(topic)
@@ -262,7 +315,7 @@ mod tests {
     /// producers were refused as if 2^64 entries were waiting, and a debug build panicked with the append lock held.
     #[test]
     fn entries_written_before_they_are_counted_do_not_count_as_a_backlog() {
-        let table = Table::new(Arc::new(SimulatedDisk::new()), PathBuf::from("/q"), 8, 8);
+        let table = Table::new(Arc::new(SimulatedDisk::new()), Path::new("/q"), 8, 8, 8);
         table.sub_backlog(3);
         assert_eq!(table.backlog(), 0);
         assert_eq!(table.add_backlog(3), 0);

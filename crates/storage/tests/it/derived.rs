@@ -8,7 +8,7 @@ use storage::ReadStatus;
 use crate::support::*;
 
 /// A store with 300 numbered messages in 4 queues, closed or abandoned after a checkpoint.
-fn filled(clean: bool) -> Home {
+pub(crate) fn filled(clean: bool) -> Home {
     let home = Home::new();
     let store = home.open();
     append_numbered(&store, "T", 0, 300, 4);
@@ -23,7 +23,7 @@ fn filled(clean: bool) -> Home {
     home
 }
 
-fn check(home: &Home) {
+pub(crate) fn check(home: &Home) {
     let store = home.open();
     check_numbered(&store, "T", 300, 4);
     append_numbered(&store, "T", 300, 20, 4);
@@ -36,34 +36,7 @@ fn check(home: &Home) {
 fn lost_consume_queues_are_made_again() {
     for clean in [true, false] {
         let home = filled(clean);
-        fs::remove_dir_all(home.path("consumequeue")).unwrap();
-        check(&home);
-        let home = filled(clean);
-        fs::remove_dir_all(home.path("consumequeue/T/2")).unwrap();
-        check(&home);
-    }
-}
-
-#[test]
-fn a_lost_file_of_a_queue_is_made_again() {
-    for clean in [true, false] {
-        let home = filled(clean);
-        // 75 entries a queue, 32 a file.
-        fs::remove_file(home.path("consumequeue/T/0/00000000000000001280")).unwrap();
-        fs::remove_file(home.path("consumequeue/T/0/00000000000000000640")).unwrap();
-        check(&home);
-    }
-}
-
-#[test]
-fn an_emptied_queue_file_is_made_again() {
-    for clean in [true, false] {
-        let home = filled(clean);
-        let file = OpenOptions::new()
-            .write(true)
-            .open(home.path("consumequeue/T/3/00000000000000001280"))
-            .unwrap();
-        file.set_len(0).unwrap();
+        fs::remove_dir_all(home.path(crate::QUEUES_DIR)).unwrap();
         check(&home);
     }
 }
@@ -93,7 +66,7 @@ fn a_lost_checkpoint_costs_time_only() {
         check(&home);
         let home = filled(clean);
         fs::remove_file(home.path("checkpoint")).unwrap();
-        fs::remove_dir_all(home.path("consumequeue")).unwrap();
+        fs::remove_dir_all(home.path(crate::QUEUES_DIR)).unwrap();
         fs::remove_dir_all(home.path("index")).unwrap();
         check(&home);
     }
@@ -282,7 +255,7 @@ fn expired_segments_leave_with_what_was_derived_from_them() {
     );
     drop(store);
     // Made again from what is left of the log, a queue begins where its first message is.
-    fs::remove_dir_all(home.path("consumequeue")).unwrap();
+    fs::remove_dir_all(home.path(crate::QUEUES_DIR)).unwrap();
     let store = home.open();
     assert_eq!(
         (store.min_offset("T", 0), store.max_offset("T", 0)),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use platform::clock::RealClock;
-use platform::disk::{Disk, OpenMode, SimulatedDisk};
+use platform::disk::{Disk, SimulatedDisk};
 use protocol::record::{self, CheckBody};
 use storage::{
     AppendError, Appended, Config, FlushMode, OpenError, Read, ReadError, ReadMode, ReadStatus,
@@ -13,18 +13,19 @@ use storage::{
 
 use crate::support::{body, eventually, everything, message, read, read_queue};
 
-const TOPIC: &str = "Topic";
+pub(crate) const TOPIC: &str = "Topic";
 const QUEUES: i32 = 2;
 /// Messages of one run: enough to roll over two segments.
 const MESSAGES: usize = 60;
 /// Power failures tried for each disk that is left behind.
 const SEEDS: u64 = 3;
 
-fn config(flush: FlushMode) -> Config {
+pub(crate) fn config(flush: FlushMode) -> Config {
     Config {
         root: PathBuf::from("/store"),
         segment_bytes: 8 << 10,
         queue_file_bytes: 20 * 16,
+        queue_files_max: crate::QUEUE_FILES_MAX,
         flush,
         index_slots: 64,
         index_entries: 128,
@@ -39,7 +40,7 @@ fn config(flush: FlushMode) -> Config {
     }
 }
 
-fn try_open(disk: &SimulatedDisk, config: &Config) -> Result<Arc<Store>, OpenError> {
+pub(crate) fn try_open(disk: &SimulatedDisk, config: &Config) -> Result<Arc<Store>, OpenError> {
     Store::open(
         config.clone(),
         Arc::new(disk.clone()),
@@ -76,7 +77,7 @@ fn acknowledged(store: &Store, end: u64) -> bool {
 }
 
 /// Appends messages `from..to` until one is refused. How many were tried, and how many acknowledged.
-fn append_until_refused(store: &Store, from: usize, to: usize) -> (usize, usize) {
+pub(crate) fn append_until_refused(store: &Store, from: usize, to: usize) -> (usize, usize) {
     for number in from..to {
         match append(store, number) {
             Ok(appended) if acknowledged(store, appended.end) => {}
@@ -318,49 +319,6 @@ fn a_failed_write_stops_writing_for_good_and_reads_go_on() {
         drop(store);
         check_recovery(&disk.kill(), flush, 11, 10, &format!("{flush:?}"));
     }
-}
-
-/// A queue whose newest entries were not yet synced when the power failed, and whose older records had expired, said that it began where its files
-/// ended: a consumer that asked for the first offset asked for messages that are nowhere.
-#[test]
-fn a_queue_begins_at_the_first_message_that_the_log_still_has() {
-    let disk = SimulatedDisk::new();
-    let config = Config {
-        file_reserved_hours: 0,
-        ..config(FlushMode::Sync)
-    };
-    let store = try_open(&disk, &config).unwrap();
-    assert_eq!(append_until_refused(&store, 0, 2 * 60), (120, 120));
-    eventually("segments expire", || {
-        store.delete_expired_segments();
-        store.commit_log_min() > 0
-    });
-    let (min, max) = (store.min_offset(TOPIC, 0), store.max_offset(TOPIC, 0));
-    assert!(
-        min % 16 > 1,
-        "the first file holds expired entries too: {min}"
-    );
-    eventually("the queues are written", || {
-        store.stats().queue_backlog == 0
-    });
-    drop(store);
-    let disk = disk.kill();
-    let dir = Path::new("/store/consumequeue").join(TOPIC).join("0");
-    for entry in disk.list(&dir).unwrap() {
-        let path = dir.join(&entry.name);
-        if entry.name == format!("{:020}", min / 16 * 16 * 20) {
-            let file = disk.open(&path, OpenMode::ReadWrite).unwrap();
-            file.set_len(20).unwrap();
-        } else {
-            disk.remove(&path).unwrap();
-        }
-    }
-    let store = try_open(&disk, &config).unwrap();
-    assert_eq!(store.max_offset(TOPIC, 0), max);
-    let min = store.min_offset(TOPIC, 0);
-    let first = read(&store, TOPIC, 0, min as i64, 1).records.remove(0);
-    let first = record::decode(&first, CheckBody::Yes).unwrap();
-    assert_eq!(first.queue_offset, min);
 }
 
 fn count_in_queues(store: &Store) -> usize {

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+const QUEUE_FILES_MAX: usize = 20_000;
+const QUEUES_DIR: &str = "consumequeue";
+
 mod ahead;
 mod append;
 mod concurrent;
@@ -9,5 +12,6 @@ mod damage;
 mod derived;
 mod faults;
 mod format;
+mod queue_files;
 mod support;
 mod time;

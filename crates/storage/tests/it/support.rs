@@ -32,6 +32,7 @@ impl Home {
             root: dir.path().join("store"),
             segment_bytes: 16 << 10,
             queue_file_bytes: 20 * 32,
+            queue_files_max: crate::QUEUE_FILES_MAX,
             flush: FlushMode::Async,
             index_slots: 128,
             index_entries: 256,
