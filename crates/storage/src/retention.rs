@@ -166,12 +166,12 @@ fn remove_segments(inner: &Inner, reason: Reason) -> usize {
         if !forced && !expired {
             break;
         }
-        // What is not synced stays: the flusher may be at it.
+        // What is not synced stays: the flusher may be at it. What the last checkpoint does not cover stays too: after a crash its records are
+        // all that tells at which offset their queues go on.
+        let covered = inner.log.flushed().min(inner.writer.written());
         let segments = inner.log.segments.all();
-        let flushed_behind_first = segments
-            .get(1)
-            .is_some_and(|second| second.start <= inner.log.flushed());
-        if !flushed_behind_first {
+        if segments.get(1).is_none_or(|second| second.start > covered) {
+            inner.writer.wake();
             break;
         }
         match inner.log.segments.remove_first() {
