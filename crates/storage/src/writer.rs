@@ -388,6 +388,8 @@ pub(crate) fn clean_derived(inner: &Inner) {
 
 /// Moves the first offsets, and removes the runs that only hold what is gone once a snapshot says where their queues go on.
 fn clean_shared(inner: &Inner, shared: &Shared, state: &mut State, log_min: u64) -> io::Result<()> {
+    // The runs say what has expired, so nothing below may be in memory only.
+    write_all(inner, inner.log.appended())?;
     if shared.expire(log_min)? && !state.failed {
         checkpoint(inner, state)?;
         shared.remove_expired()?;
