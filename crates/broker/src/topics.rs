@@ -438,7 +438,12 @@ mod tests {
                 let found = Topics::load(dir, crashed.clone()).unwrap();
                 check_image(&found, acknowledged, at);
                 let again = Topics::load(dir, crashed).unwrap();
-                assert_eq!(again.snapshot(), found.snapshot(), "opened twice, at {at}");
+                let (mut again, found) = (again.snapshot(), found.snapshot());
+                if found.data_version.counter == 0 {
+                    // A table without files is new each time, with the time of its making as its version.
+                    again.data_version = found.data_version.clone();
+                }
+                assert_eq!(again, found, "opened twice, at {at}");
             }
         }
     }
