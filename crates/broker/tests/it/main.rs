@@ -13,6 +13,7 @@ mod disk;
 mod locks;
 mod longpoll;
 mod offsets;
+mod overload;
 mod pull;
 mod query;
 mod registration;
