@@ -60,8 +60,8 @@ configuration::keys! {
         /// A client that is silent for this long is forgotten.
         channel_expired_timeout: u64 = 120000, "channelExpiredTimeout", unit "ms";
         /// Memory that all connections of clients may hold together: requests that are not complete, answers that are not
-        /// read or wait for the disk, pulls that wait. Above three quarters of it large frames wait, large answers are refused,
-        /// and connections without progress are closed; above all of it requests are refused with code 2.
+        /// read or wait for the disk, pulls that wait. Above half of it large frames wait, large answers are refused,
+        /// and connections without progress are closed; above three quarters sends and pulls are refused with code 2.
         connection_memory_bytes: u64 = 268435456, "connectionMemoryBytes", unit "bytes", within 67108864..=1099511627776;
         /// A send that waited longer than this for its turn is refused with code 2.
         wait_time_mills_in_send_queue: u64 = 200, "waitTimeMillsInSendQueue", unit "ms", within 1..=3600000;

@@ -5,11 +5,13 @@
 //! a steady state touches no shared cache line.
 //!
 //! ```text
-//! 0 ────────────── roomy ────────────── 3/4 ─────────── short ─────────── limit ── full ──▶
-//!   as the bounds of each allow             no buffer grows large,            nothing is taken that can be refused,
-//!                                           those without progress close      new connections are closed
+//! 0 ─────────── roomy ─────────── 1/2 ─────────── short ─────────── 3/4 ────────── full ────────── limit
+//!   as the bounds of each allow        no buffer grows large,            nothing is taken that can be refused,
+//!                                      those without progress close      new connections are closed
 //! ```
-//! The last quarter is for what is small: heartbeats, offsets, administration go on while large frames wait. One connection at
+//! The last quarter is never given out: an allocator keeps more than it was asked for, and a buffer that grows is there twice for
+//! a moment. Measured with 20 consumers that read nothing beside a flood of sends: 278 MB resident where 268 MB were to be the most and
+//! shortage began at three quarters. The quarter before it is for what is small: heartbeats, offsets, administration go on while large frames wait. One connection at
 //! a time may go on with a large frame there, so that frames that wait for each other's memory still complete.
 
 use std::fmt;
@@ -67,14 +69,14 @@ impl Budget {
         self.limit
     }
 
-    /// Three quarters are held: large frames wait, large answers are refused, connections without progress close.
+    /// Half is held: large frames wait, large answers are refused, connections without progress close.
     pub fn is_short(&self) -> bool {
         self.held() >= self.short_from()
     }
 
-    /// Everything is held: what can be refused is refused.
+    /// Three quarters are held: what can be refused is refused.
     pub fn is_full(&self) -> bool {
-        self.held() >= self.limit
+        self.held() >= self.full_from()
     }
 
     /// What a person can do about it, for a refusal's remark.
@@ -83,13 +85,17 @@ impl Budget {
     }
 
     fn short_from(&self) -> usize {
+        self.limit / 2
+    }
+
+    fn full_from(&self) -> usize {
         self.limit - self.limit / 4
     }
 
-    /// How long a holder of `bytes` may have been without progress when `progress_bytes` have moved meanwhile.
-    pub(crate) fn patience(bytes: usize, progress_bytes: usize) -> Duration {
+    /// How long a holder of `bytes` may be without progress while memory is short.
+    pub(crate) fn patience(bytes: usize) -> Duration {
         let largest_first = PATIENCE_MIN.mul_f64(LARGE_BYTES as f64 / bytes.max(1) as f64);
-        largest_first.clamp(PATIENCE_MIN, PATIENCE_MAX) + earned(progress_bytes)
+        largest_first.clamp(PATIENCE_MIN, PATIENCE_MAX)
     }
 }
 
@@ -149,10 +155,10 @@ impl Account {
         }
     }
 
-    /// The holder wants to have `bytes`. False, and nothing is changed, when that would go above the limit.
+    /// The holder wants to have `bytes`. False, and nothing is changed, when that would fill the budget.
     pub fn try_hold(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.counted);
-        if self.budget.held().saturating_add(more) > self.budget.limit {
+        if self.budget.held().saturating_add(more) > self.budget.full_from() {
             return false;
         }
         self.set(bytes);
@@ -218,18 +224,18 @@ mod tests {
     }
 
     #[test]
-    fn what_would_go_above_the_limit_is_not_taken() {
+    fn what_would_fill_the_budget_is_not_taken() {
         let budget = Budget::new(100_000, "key");
         let mut first = Account::new(budget.clone());
         let mut second = Account::new(budget.clone());
-        assert!(first.try_hold(60_000));
-        assert!(!second.try_hold(60_000));
-        assert_eq!(budget.held(), 60_000);
-        assert!(second.try_hold(40_000));
+        assert!(first.try_hold(50_000));
+        assert!(!second.try_hold(50_000));
+        assert_eq!(budget.held(), 50_000);
+        assert!(second.try_hold(25_000));
         assert!(budget.is_full());
         let reason = budget.reason().to_string();
         assert!(
-            reason.contains("hold 100000 bytes of key=100000"),
+            reason.contains("hold 75000 bytes of key=100000"),
             "{reason}"
         );
     }
@@ -238,7 +244,7 @@ mod tests {
     fn one_large_frame_at_a_time_goes_on_while_memory_is_short() {
         let budget = Budget::new(100_000, "key");
         let mut holder = Account::new(budget.clone());
-        holder.hold(75_000);
+        holder.hold(50_000);
         assert!(budget.is_short() && !budget.is_full());
         let (mut first, mut second) = (Account::new(budget.clone()), Account::new(budget.clone()));
         assert!(first.may_grow(10_000));
@@ -251,10 +257,9 @@ mod tests {
 
     #[test]
     fn the_largest_holder_is_asked_first() {
-        let seconds = |bytes, progress| Budget::patience(bytes, progress).as_secs_f64();
-        assert_eq!(seconds(16 << 20, 0), 1.0);
-        assert_eq!(seconds(4 << 20, 0), 2.0);
-        assert_eq!(seconds(1 << 20, 0), 5.0);
-        assert_eq!(seconds(16 << 20, 2 << 20), 3.0);
+        let seconds = |bytes| Budget::patience(bytes).as_secs_f64();
+        assert_eq!(seconds(16 << 20), 1.0);
+        assert_eq!(seconds(4 << 20), 2.0);
+        assert_eq!(seconds(1 << 20), 5.0);
     }
 }

@@ -260,6 +260,10 @@ impl Driver {
                 break signals.draining;
             }
         };
+        if self.footprint.began_to_wait() {
+            // The timer must learn when to look.
+            return Poll::Ready(Event::Again);
+        }
         if draining {
             return self.poll_drained();
         }

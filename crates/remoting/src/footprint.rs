@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::budget::{Account, Budget, SMALL_BYTES};
+use crate::budget::{Account, Budget, SMALL_BYTES, earned};
 
 /// How often a connection looks whether its peer makes progress.
 const LOOK: Duration = Duration::from_millis(250);
@@ -21,6 +21,9 @@ pub(crate) struct Footprint {
     /// A large frame is not read on, for want of memory.
     starved: bool,
     output: Option<Undrained>,
+    began: bool,
+    /// Of the frame that is not complete.
+    partial: Option<Progress>,
     looked_at: Instant,
 }
 
@@ -31,6 +34,24 @@ struct Undrained {
     /// When the socket last took something.
     progress_at: Instant,
     taken_bytes: usize,
+    progress: Progress,
+}
+
+/// When a peer was last fast enough. Since the last look and not on the average: a burst at the beginning buys no time.
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    at: Instant,
+    bytes: usize,
+}
+
+impl Progress {
+    /// `bytes` have moved by `now`.
+    fn look(&mut self, now: Instant, bytes: usize) {
+        let moved = earned(bytes.saturating_sub(self.bytes));
+        if moved > Duration::ZERO && moved >= now.saturating_duration_since(self.at) {
+            *self = Progress { at: now, bytes };
+        }
+    }
 }
 
 impl Footprint {
@@ -40,6 +61,8 @@ impl Footprint {
             outbox_bytes: 0,
             starved: false,
             output: None,
+            began: false,
+            partial: None,
             looked_at: now,
         }
     }
@@ -82,12 +105,19 @@ impl Footprint {
             self.output = None;
         } else if self.output.is_none() {
             let now = Instant::now();
+            self.began = true;
             self.output = Some(Undrained {
                 since: now,
                 progress_at: now,
                 taken_bytes: 0,
+                progress: Progress { at: now, bytes: 0 },
             });
         }
+    }
+
+    /// Whether [`drained`](Self::drained) has begun to wait for the socket since this was last asked.
+    pub(crate) fn began_to_wait(&mut self) -> bool {
+        std::mem::take(&mut self.began)
     }
 
     /// Whether the socket has not taken everything for so long that what it waits for is better copied than shared.
@@ -109,17 +139,28 @@ impl Footprint {
         partial_bytes: usize,
     ) -> Option<&'static str> {
         self.looked_at = now;
+        self.partial = partial_since.filter(|_| !self.starved).map(|since| {
+            let known = self.partial.filter(|known| known.at >= since);
+            let mut progress = known.unwrap_or(Progress {
+                at: since,
+                bytes: 0,
+            });
+            progress.look(now, partial_bytes);
+            progress
+        });
+        if let Some(output) = &mut self.output {
+            output.progress.look(now, output.taken_bytes);
+        }
         let bytes = self.account.counted();
         if bytes <= SMALL_BYTES || !self.is_short() {
             return None;
         }
-        let partial_since = partial_since.filter(|_| !self.starved);
-        if partial_since.is_some_and(|since| since + Budget::patience(bytes, partial_bytes) <= now)
-        {
+        let is_over = |progress: Progress| progress.at + Budget::patience(bytes) <= now;
+        if self.partial.is_some_and(is_over) {
             return Some("memory is short, and its unfinished frame holds much of it");
         }
         let output = self.output?;
-        (output.since + Budget::patience(bytes, output.taken_bytes) <= now)
+        is_over(output.progress)
             .then_some("memory is short, and its unread answers hold much of it")
     }
 

@@ -229,9 +229,8 @@ async fn half_frames_of_many_connections_stay_within_the_budget_and_give_way() {
         }
     })
     .await;
-    assert!(most > budget.limit() / 2, "{most}");
-    // One buffer is copied into one of twice its size while memory is short.
-    assert!(most <= budget.limit() + HALF_BODY, "{most}");
+    assert!(most > budget.limit() / 4, "{most}");
+    assert!(most <= budget.limit(), "{most}");
     for sender in senders {
         sender.abort();
     }
@@ -308,7 +307,11 @@ async fn a_peer_that_ignores_its_answers_is_closed_even_when_memory_is_not_short
     let mut raw = Raw::connect(running.addr).await;
     let large = request(LARGE, &[("bytes", "16000000")], b"");
     raw.send(&bytes_of(large, 1)).await;
-    log::assert_closed_with_one_line(&raw, "ignored answers").await;
+    // Below the ten seconds after which a quiet connection's timer would find it.
+    let closed = log::assert_closed_with_one_line(&raw, "ignored answers");
+    tokio::time::timeout(Duration::from_secs(8), closed)
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -319,7 +322,7 @@ async fn connections_are_refused_while_everything_is_held() {
         ..ServerConfig::default()
     });
     let mut held = Account::new(budget.clone());
-    assert!(held.try_hold(1 << 20));
+    assert!(held.try_hold(768 << 10));
     assert!(Raw::connect(running.addr).await.next().await.is_none());
     drop(held);
     Raw::connect(running.addr).await.echoes(1).await;
