@@ -14,7 +14,7 @@ const EMPTY_NAMES: [&str; 4] = ["common", "util", "types", "core"];
 /// Crates by layer, lowest first; dependencies go to lower layers, or stay within a layer's own list of pure helpers.
 const LAYERS: [&[&str]; 5] = [
     &["protocol", "platform", "configuration"],
-    &["storage", "remoting"],
+    &["storage", "remoting", "filter"],
     &["client", "admin"],
     &["nameserver", "broker", "cli"],
     &["bench", "apogee"],
