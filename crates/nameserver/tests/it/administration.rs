@@ -1,5 +1,7 @@
 //! What operators ask of a name server: topics, permissions, key-value configuration, its own configuration.
 
+use protocol::json::{self, Seal};
+
 use super::*;
 
 #[tokio::test]
@@ -118,9 +120,11 @@ async fn key_values_survive_a_restart() {
         running, directory, ..
     } = fixture;
     running.shutdown().await;
-    let file = std::fs::read_to_string(directory.path().join("kvConfig.json")).unwrap();
+    let file = std::fs::read(directory.path().join("kvConfig.json")).unwrap();
+    let (text, seal) = json::unseal(&file);
+    assert_eq!(seal, Seal::Whole);
     assert_eq!(
-        file,
+        String::from_utf8_lossy(&text),
         r#"{"configTable":{"ORDER_TOPIC_CONFIG":{"T":"a:4"}}}"#
     );
 
