@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use args::{Command, Invocation};
 
 fn main() -> ExitCode {
+    platform::memory::return_large_buffers();
     let Invocation { log_level, command } = args::parse(std::env::args_os());
     logging::start(log_level.as_deref(), &command);
     match run(command) {
