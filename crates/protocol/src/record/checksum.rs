@@ -52,6 +52,10 @@ pub fn without_checksum(mut properties: &str) -> &str {
 /// The properties before the checksum, and its digits.
 fn split(properties: &str) -> Option<(&str, &str)> {
     let at = properties.len().checked_sub(PROPERTY_BYTES)?;
+    // Asked of every message that is appended, and nearly never so: a few bytes decide.
+    if !properties.as_bytes()[at..].starts_with(CRC32.as_bytes()) {
+        return None;
+    }
     let (rest, property) = (properties.get(..at)?, properties.get(at..)?);
     let value = property
         .strip_prefix(CRC32)?
