@@ -358,7 +358,8 @@ impl Core {
 
     async fn commit_loop(self: Arc<Self>) {
         let mut stopping = self.stopping.subscribe();
-        loop {
+        // A consumer may stop before this task runs for the first time: then nothing changes any more.
+        while !*stopping.borrow() {
             tokio::select! {
                 _ = stopping.changed() => return,
                 () = sleep(COMMIT_PERIOD) => self.offsets.persist().await,

@@ -328,6 +328,22 @@ async fn an_orderly_queue_goes_on_behind_a_message_that_is_given_up() {
     producer.shutdown().await;
 }
 
+/// A consumer that was stopped before all of its tasks had run for the first time waited for one of them for ever.
+#[tokio::test]
+async fn a_consumer_stops_however_soon() {
+    let cluster = with_short_levels().await;
+    let producer = Producer::builder("producers", cluster.nameserver())
+        .start()
+        .unwrap();
+    producer.send(Message::new("T", "one")).await.unwrap();
+    for _ in 0..20 {
+        let hasty = start(consumer(&cluster, "hasty"), &Seen::default()).await;
+        let stopped = tokio::time::timeout(PATIENCE, hasty.shutdown()).await;
+        stopped.expect("it stops");
+    }
+    producer.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_waits_for_its_level() {
     let cluster = with_short_levels().await;
