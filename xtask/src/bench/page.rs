@@ -86,7 +86,7 @@ pub(super) fn text(results: &Results, lifecycles: Option<&Lifecycles>, extent: &
          * Open loop: message *i* is due at *t0 + i/R*, and its latency counts from then, whatever the server did to those before.\n\
          * Receivers count: end to end and fan-out give messages received by all groups, latency from due to receipt; pull gives the time of a request.\n\
          * Beside a reader: latency is the producer's; \"alone\" is the same load just before.\n\
-         * 100,000 topics within 20,000 descriptors: not part of this run; `apogee bench send --topics N` does it.\n\n\
+         * 100,000 topics within 20,000 descriptors: not part of this run; `cargo xtask scale` measures it ([ADR 6](adr/0006-a-shared-store-for-many-queues.md) has figures).\n\n\
          Repeat: `cargo xtask bench`, a part of it `cargo xtask bench quick --only 4x64,pull`. One line of it by hand: `apogee bench send|batch|pull|end-to-end|fan-out|cold\n\
          --target HOST:PORT --pid PID`. Two builds or settings against each other: `apogee bench compare --a target=H:P,pid=N --b target=H:P,pid=N -- send --window 16`.\n",
     );
