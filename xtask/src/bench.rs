@@ -16,11 +16,12 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::cargo::{root, target_dir};
 use crate::live;
+use crate::scale::{self, Figures, Plan};
 
 use lifecycle::Lifecycles;
 use results::Results;
 use servers::{Flush, Server, Side};
-use table::{LIFECYCLE, SPECS, Spec};
+use table::{LIFECYCLE, SCALE, SPECS, Spec};
 
 /// How much of the table is measured, and how long.
 struct Extent {
@@ -32,6 +33,16 @@ struct Extent {
     java_warmup: Duration,
     java_workload_warmup: Duration,
     store_messages: u64,
+    /// Topics of eight queues.
+    topics: u32,
+}
+
+/// All that a run gave. `None`: not asked for.
+#[derive(Default)]
+struct Measured {
+    results: Results,
+    lifecycles: Option<Lifecycles>,
+    many_topics: Option<Figures>,
 }
 
 const FULL: Extent = Extent {
@@ -42,6 +53,7 @@ const FULL: Extent = Extent {
     java_workload_warmup: Duration::from_secs(3),
     // Records of 1 KiB bodies: 5 GB.
     store_messages: 4_300_000,
+    topics: 100_000,
 };
 /// Says whether everything runs; its figures are worth little.
 const QUICK: Extent = Extent {
@@ -51,6 +63,7 @@ const QUICK: Extent = Extent {
     java_warmup: Duration::from_secs(6),
     java_workload_warmup: Duration::from_secs(1),
     store_messages: 400_000,
+    topics: 5_000,
 };
 
 /// `bench [quick] [--only NAME,NAME] [--binary PATH]`: only a full run rewrites the page; others print
@@ -80,7 +93,7 @@ pub(crate) fn from_words(words: &[&str]) -> Result<()> {
     let known: Vec<&str> = SPECS
         .iter()
         .map(|spec| spec.name)
-        .chain([LIFECYCLE])
+        .chain([LIFECYCLE, SCALE])
         .collect();
     if let Some(unknown) = only.iter().flatten().find(|name| !known.contains(name)) {
         bail!(
@@ -100,10 +113,19 @@ pub(crate) fn from_words(words: &[&str]) -> Result<()> {
     let lifecycles = is_wanted(LIFECYCLE)
         .then(|| lifecycle::measure(&binary, extent.store_messages))
         .transpose()?;
+    let many_topics = is_wanted(SCALE)
+        .then(|| scale::measure(Plan::whole(extent.topics), &binary))
+        .transpose()?;
+    let measured = Measured {
+        results,
+        lifecycles,
+        many_topics,
+    };
+    let results = &measured.results;
     eprintln!("measured in {:.0} s", began.elapsed().as_secs_f64());
     let own_failures = results.failures(Side::Apogee) + results.failures(Side::Floor);
     let is_full = own_failures == 0 && extent.rounds == FULL.rounds && only.is_none();
-    write(&results, lifecycles.as_ref(), extent, is_full)?;
+    write(&measured, extent, is_full)?;
     ensure!(
         own_failures == 0,
         "{own_failures} run(s) of Apogee or the floor failed, so the page is left as it was"
@@ -185,13 +207,8 @@ fn measure_round(
     Ok(())
 }
 
-fn write(
-    results: &Results,
-    lifecycles: Option<&Lifecycles>,
-    extent: &Extent,
-    is_full: bool,
-) -> Result<()> {
-    let text = page::text(results, lifecycles, extent);
+fn write(measured: &Measured, extent: &Extent, is_full: bool) -> Result<()> {
+    let text = page::text(measured, extent);
     if !is_full {
         print!("{text}");
     }
@@ -202,7 +219,7 @@ fn write(
         target_dir().join("bench")
     };
     fs::create_dir_all(docs.join("benchmarks"))?;
-    for (name, svg) in page::plots(results) {
+    for (name, svg) in page::plots(&measured.results) {
         fs::write(docs.join("benchmarks").join(name), svg)?;
     }
     let path = docs.join("benchmarks.md");

@@ -23,6 +23,9 @@ const CREATED_BEFORE_KILL: u32 = 100;
 const REGISTRATION_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
 
+/// The figure that has a goal: how fast sends over all topics are, beside sends to one.
+pub(crate) const ALL_AGAINST_ONE: &str = "all topics against one";
+
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
@@ -34,6 +37,18 @@ pub(crate) struct Plan {
     pub(crate) sends: Duration,
     /// How long the idle CPU is measured.
     pub(crate) idle: Duration,
+}
+
+impl Plan {
+    /// Everything that there is to measure, for so many topics.
+    pub(crate) fn whole(topics: u32) -> Self {
+        Self {
+            topics,
+            connections: 10_000,
+            sends: Duration::from_secs(5),
+            idle: Duration::from_secs(35),
+        }
+    }
 }
 
 /// One figure.
@@ -62,6 +77,12 @@ impl Figures {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         self.put(format!("{who}: memory"), mib(usage.anonymous_bytes), "MiB");
         self.put(format!("{who}: descriptors"), usage.descriptors as f64, "");
+    }
+
+    /// The figure of that name.
+    pub(crate) fn of(&self, name: &str) -> Option<f64> {
+        let figure = self.0.iter().find(|figure| figure.name == name)?;
+        Some(figure.value)
     }
 
     /// A table in Markdown, for a page or a terminal.
@@ -93,14 +114,8 @@ impl Figures {
 /// # Errors
 /// The first promise that was broken.
 pub(crate) fn report(topics: u32, binary: Option<&str>) -> Result<()> {
-    let plan = Plan {
-        topics,
-        connections: 10_000,
-        sends: Duration::from_secs(5),
-        idle: Duration::from_secs(35),
-    };
     let binary = binary.map_or_else(live::binary, |path| Ok(path.into()))?;
-    let figures = measure(plan, &binary)?;
+    let figures = measure(Plan::whole(topics), &binary)?;
     println!("{}\n{}", figures.table(), figures.json());
     Ok(())
 }
@@ -295,7 +310,7 @@ fn compare_sends(plan: Plan, broker: &Role, figures: &mut Figures) -> Result<()>
     );
     figures.put_usage("broker, all queues used", &Usage::of(broker.pid())?);
     let share = many.messages_per_second / one.messages_per_second * 100.0;
-    figures.put("all topics against one", share, "%");
+    figures.put(ALL_AGAINST_ONE, share, "%");
     Ok(())
 }
 

@@ -2,9 +2,10 @@
 
 use bench::Report;
 
-use super::lifecycle::Lifecycles;
-use super::results::{Results, per_cpu};
+use super::Measured;
+use super::results::per_cpu;
 use super::servers::Side;
+use crate::scale::ALL_AGAINST_ONE;
 
 /// One goal.
 pub(super) struct Goal {
@@ -45,7 +46,8 @@ impl Goal {
 }
 
 /// The table of `performance.md`, filled.
-pub(super) fn goals(results: &Results, lifecycles: Option<&Lifecycles>) -> Vec<Goal> {
+pub(super) fn goals(measured: &Measured) -> Vec<Goal> {
+    let results = &measured.results;
     let mut goals = Vec::new();
     let mut goal = |what: &str, must: f64, aim: f64, reached: Option<f64>, unit| {
         let what = what.to_owned();
@@ -171,7 +173,7 @@ pub(super) fn goals(results: &Results, lifecycles: Option<&Lifecycles>) -> Vec<G
         loaded.map(mib),
         " MiB",
     );
-    let own = lifecycles.map(|both| &both.apogee);
+    let own = measured.lifecycles.as_ref().map(|both| &both.apogee);
     goal(
         "resident memory idle, all roles in one process",
         64.0,
@@ -199,6 +201,14 @@ pub(super) fn goals(results: &Results, lifecycles: Option<&Lifecycles>) -> Vec<G
         150.0,
         own.map(|own| own.kill_ms),
         " ms",
+    );
+    let many_topics = measured.many_topics.as_ref();
+    goal(
+        "sends over 100,000 topics of eight queues, of the speed of sends to one",
+        90.0,
+        100.0,
+        many_topics.and_then(|figures| figures.of(ALL_AGAINST_ONE)),
+        " %",
     );
     goals
 }

@@ -6,13 +6,13 @@ use std::process::Command;
 
 use bench::Report;
 
-use super::Extent;
 use super::goals::{Verdict, goals};
 use super::lifecycle::{Lifecycle, Lifecycles};
 use super::plot;
 use super::results::{Results, per_cpu};
 use super::servers::{Flush, Side};
 use super::table::SPECS;
+use super::{Extent, Measured};
 use crate::peer;
 
 const SIDES: [Side; 3] = [Side::Floor, Side::Apogee, Side::Java];
@@ -44,7 +44,7 @@ fn name(side: Side) -> String {
 }
 
 /// The whole page.
-pub(super) fn text(results: &Results, lifecycles: Option<&Lifecycles>, extent: &Extent) -> String {
+pub(super) fn text(measured: &Measured, extent: &Extent) -> String {
     let Extent {
         rounds, seconds, ..
     } = extent;
@@ -63,7 +63,7 @@ pub(super) fn text(results: &Results, lifecycles: Option<&Lifecycles>, extent: &
          carries sender and number, and nothing is lost, repeated or left out.\n\n",
         machine()
     );
-    goal_table(&mut page, results, lifecycles);
+    goal_table(&mut page, measured);
     page.push_str(
         "## Plots\n\n![Messages per broker CPU-second](benchmarks/cpu.svg)\n\n![Messages per second](benchmarks/throughput.svg)\n\n",
     );
@@ -74,10 +74,19 @@ pub(super) fn text(results: &Results, lifecycles: Option<&Lifecycles>, extent: &
         (Flush::Async, "`ASYNC_FLUSH`"),
         (Flush::Sync, "`SYNC_FLUSH`"),
     ] {
-        figures(&mut page, results, flush, title);
+        figures(&mut page, &measured.results, flush, title);
     }
-    if let Some(both) = lifecycles {
+    if let Some(both) = &measured.lifecycles {
         lifecycle(&mut page, both);
+    }
+    if let Some(figures) = &measured.many_topics {
+        let _ = writeln!(
+            page,
+            "## Many topics\n\n{} topics of eight queues on one broker under `ASYNC_FLUSH`, with a name server (`cargo xtask scale`; \
+             [ADR 6](adr/0006-a-shared-store-for-many-queues.md) says how).\n\n{}",
+            extent.topics,
+            figures.table()
+        );
     }
     page.push_str(
         "## Reading it\n\n\
@@ -86,16 +95,16 @@ pub(super) fn text(results: &Results, lifecycles: Option<&Lifecycles>, extent: &
          * Open loop: message *i* is due at *t0 + i/R*, and its latency counts from then, whatever the server did to those before.\n\
          * Receivers count: end to end and fan-out give messages received by all groups, latency from due to receipt; pull gives the time of a request.\n\
          * Beside a reader: latency is the producer's; \"alone\" is the same load just before.\n\
-         * 100,000 topics within 20,000 descriptors: not part of this run; `cargo xtask scale` measures it ([ADR 6](adr/0006-a-shared-store-for-many-queues.md) has figures).\n\n\
+         * Overload has a command of its own, `cargo xtask overload 60`; its figures are in [reliability.md](reliability.md).\n\n\
          Repeat: `cargo xtask bench`, a part of it `cargo xtask bench quick --only 4x64,pull`. One line of it by hand: `apogee bench send|batch|pull|end-to-end|fan-out|cold\n\
          --target HOST:PORT --pid PID`. Two builds or settings against each other: `apogee bench compare --a target=H:P,pid=N --b target=H:P,pid=N -- send --window 16`.\n",
     );
     page
 }
 
-fn goal_table(page: &mut String, results: &Results, lifecycles: Option<&Lifecycles>) {
+fn goal_table(page: &mut String, measured: &Measured) {
     page.push_str("## Goals\n\n| goal | must | aim | reached | |\n|---|---|---|---|---|\n");
-    for goal in goals(results, lifecycles) {
+    for goal in goals(measured) {
         let figure = |value: f64| {
             let digits = match value {
                 value if value >= 100.0 => 0,
@@ -328,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_page_without_runs_says_what_was_not_measured() {
-        let text = text(&Results::default(), None, &super::super::QUICK);
+        let text = text(&Measured::default(), &super::super::QUICK);
         assert!(text.contains("| not measured |") && !text.contains("NaN"));
     }
 }

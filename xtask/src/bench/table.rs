@@ -23,6 +23,8 @@ pub(super) struct Spec {
 
 /// The name of what is measured beside the workloads: start, kill, idle.
 pub(super) const LIFECYCLE: &str = "lifecycle";
+/// The name of what is measured with many topics.
+pub(super) const SCALE: &str = "scale";
 
 const fn send(name: &'static str, title: &'static str, flush: Flush, words: &'static str) -> Spec {
     Spec {
