@@ -30,20 +30,22 @@ const MESSAGES_LAST: u64 = 20;
 struct Tally([u64; Verdict::ALL.len()]);
 
 /// The stores whose bits are flipped, each with its part of the flips in percent.
-const STORES: [(&str, How, u64); 3] = [
+const STORES: [(&str, How, u64); 5] = [
     (
         "closed cleanly",
         How {
             dies: false,
             record_checksum: false,
+            shares: false,
         },
-        40,
+        30,
     ),
     (
         "with checksums",
         How {
             dies: false,
             record_checksum: true,
+            shares: false,
         },
         20,
     ),
@@ -52,8 +54,27 @@ const STORES: [(&str, How, u64); 3] = [
         How {
             dies: true,
             record_checksum: false,
+            shares: false,
         },
-        40,
+        30,
+    ),
+    (
+        "shared queues",
+        How {
+            dies: false,
+            record_checksum: false,
+            shares: true,
+        },
+        10,
+    ),
+    (
+        "shared, killed",
+        How {
+            dies: true,
+            record_checksum: false,
+            shares: true,
+        },
+        10,
     ),
 ];
 
@@ -63,6 +84,8 @@ struct How {
     dies: bool,
     /// `enabledAppendPropCRC`.
     record_checksum: bool,
+    /// The entries of all queues lie in the shared store.
+    shares: bool,
 }
 
 /// Flips `flips` bits, in a store that was closed, in one whose records have checksums, and in one that died.
@@ -75,6 +98,7 @@ pub(crate) fn campaign(flips: u64) -> Result<()> {
     for (name, how, percent) in STORES {
         let config = Config {
             record_checksum: how.record_checksum,
+            queue_files_max: if how.shares { 0 } else { usize::MAX },
             ..config(FlushMode::Sync)
         };
         let disk = block_on(fill(&config, how.dies))?;

@@ -33,8 +33,9 @@ use crate::waiting::{Arrivals, Turns};
 /// Requests of one `serve` call. A full read buffer of the smallest frames would otherwise make a batch of
 /// thousands, and with it an unbounded number of answers before the first is written.
 const BATCH_REQUESTS_MAX: usize = 1024;
-/// Bytes that a connection handles before it lets other tasks of its thread run.
-const TURN_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes that a connection handles before it lets other tasks of its thread run. With many busy connections a turn comes once in
+/// this much from each of them, so it bounds how long a quiet one waits beside them.
+const TURN_BYTES_MAX: usize = 128 * 1024;
 /// A connection without traffic for this long gives the memory of past bursts back.
 const SHRINK_AFTER: Duration = Duration::from_secs(10);
 /// A draining connection looks this often whether the requests that are handled elsewhere are done: nobody wakes it
@@ -396,6 +397,7 @@ impl Driver {
         if !requests.is_empty() {
             let passed = self.gate.as_ref().map_or(0, |gate| gate.borrow().position);
             self.replies.begin(self.last_activity, passed, self.waited);
+            self.replies.note_queue(self.turns.stands());
             service.serve(connection, &requests, &mut self.replies);
         }
         self.requests = recycle(requests);

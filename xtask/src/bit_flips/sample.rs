@@ -51,7 +51,7 @@ impl Kind {
         let has = |part: &str| path.components().any(|name| name.as_os_str() == part);
         if has("commitlog") {
             Kind::CommitLog
-        } else if has("consumequeue") {
+        } else if has("consumequeue") || has("consumequeue_shared") {
             Kind::Queues
         } else if has("index") {
             Kind::Index
