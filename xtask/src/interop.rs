@@ -24,6 +24,7 @@ const PARTS: &[(&str, Part)] = &[
     ("instructions", || crate::instructions::check(false)),
     ("clients", clients::run),
     ("tls", clients::run_over_tls),
+    ("java-on-java", clients::run_on_java),
     ("rust", rust::run),
     ("mqadmin", mqadmin::run),
     ("directories", directories::run),

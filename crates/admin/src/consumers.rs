@@ -1,10 +1,15 @@
 //! Consumer groups: who consumes a topic, and how far they came.
 
-use protocol::body::{ConsumeStats, ConsumeType, ConsumerConnection, GroupList, MessageModel};
+use protocol::body::{
+    BrokerStatsData, ConsumeMessageDirectlyResult, ConsumeStats, ConsumeStatsList, ConsumeType,
+    ConsumerConnection, ConsumerRunningInfo, GetConsumerStatusBody, GroupList, MessageModel,
+};
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
 use protocol::headers::{
-    GetConsumeStatsRequest, GetConsumerConnectionListRequest, QueryTopicConsumeByWhoRequest,
+    ConsumeMessageDirectlyResultRequest, GetConsumeStatsInBroker, GetConsumeStatsRequest,
+    GetConsumerConnectionListRequest, GetConsumerRunningInfoRequest, GetConsumerStatusRequest,
+    QueryTopicConsumeByWhoRequest, ViewBrokerStatsDataRequest,
 };
 use serde::Serialize;
 
@@ -75,12 +80,16 @@ impl Admin {
 
     /// The connected members of a group.
     pub async fn consumer_connection(&self, group: &str) -> Result<ConsumerConnection, Error> {
-        let route = self.route(&protocol::topic::retry_topic(group)).await?;
-        let addr = route
-            .broker_datas
-            .iter()
-            .find_map(select_addr)
-            .unwrap_or_default();
+        let addr = self.broker_of_group(group).await?;
+        self.consumer_connection_at(&addr, group).await
+    }
+
+    /// The members of a group that are connected to one broker.
+    pub async fn consumer_connection_at(
+        &self,
+        addr: &str,
+        group: &str,
+    ) -> Result<ConsumerConnection, Error> {
         let header = GetConsumerConnectionListRequest {
             consumer_group: group.to_owned(),
             ..Default::default()
@@ -121,6 +130,102 @@ impl Admin {
             all.consume_tps += stats.consume_tps;
         }
         Ok(all)
+    }
+
+    /// How far all groups of a broker came; with `order`, those of ordered topics.
+    pub async fn broker_consume_stats(
+        &self,
+        broker: &str,
+        order: bool,
+    ) -> Result<ConsumeStatsList, Error> {
+        let header = GetConsumeStatsInBroker { order };
+        let request = Command::request(RequestCode::GET_BROKER_CONSUME_STATS, &header);
+        let answer = self.ask_ok(broker, request).await?;
+        body_of(broker, &answer)
+    }
+
+    /// What a broker counted under one of Java's names, such as `TOPIC_PUT_NUMS`, for a topic or `topic@group`.
+    pub async fn stats_data(
+        &self,
+        broker: &str,
+        name: &str,
+        key: &str,
+    ) -> Result<BrokerStatsData, Error> {
+        let header = ViewBrokerStatsDataRequest {
+            stats_name: name.to_owned(),
+            stats_key: key.to_owned(),
+        };
+        let request = Command::request(RequestCode::VIEW_BROKER_STATS_DATA, &header);
+        let answer = self.ask_ok(broker, request).await?;
+        body_of(broker, &answer)
+    }
+
+    /// The inside of a group's member, as it tells of itself. `jstack`: with the stacks of its threads.
+    pub async fn running_info(
+        &self,
+        group: &str,
+        client_id: &str,
+        jstack: bool,
+    ) -> Result<ConsumerRunningInfo, Error> {
+        let header = GetConsumerRunningInfoRequest {
+            consumer_group: group.to_owned(),
+            client_id: client_id.to_owned(),
+            jstack_enable: jstack,
+        };
+        let request = Command::request(RequestCode::GET_CONSUMER_RUNNING_INFO, &header);
+        let addr = self.broker_of_group(group).await?;
+        let answer = self.ask_ok(&addr, request).await?;
+        body_of(&addr, &answer)
+    }
+
+    /// How far the members of a group are in a topic by their own account, on all brokers. An empty `client_id` asks all.
+    pub async fn consumer_status(
+        &self,
+        group: &str,
+        topic: &str,
+        client_id: &str,
+    ) -> Result<GetConsumerStatusBody, Error> {
+        let route = self.route(topic).await?;
+        let header = GetConsumerStatusRequest {
+            topic: topic.to_owned(),
+            group: group.to_owned(),
+            client_addr: Some(client_id.to_owned()),
+        };
+        let addr = route.broker_datas.iter().find_map(select_addr);
+        let addr = addr.unwrap_or_default();
+        let code = RequestCode::INVOKE_BROKER_TO_GET_CONSUMER_STATUS;
+        let answer = self.ask_ok(addr, Command::request(code, &header)).await?;
+        body_of(addr, &answer)
+    }
+
+    /// Lets a member of a group consume one message that `broker` has, beside all others.
+    pub async fn consume_directly(
+        &self,
+        broker: &str,
+        group: &str,
+        client_id: &str,
+        offset_msg_id: &str,
+    ) -> Result<ConsumeMessageDirectlyResult, Error> {
+        let header = ConsumeMessageDirectlyResultRequest {
+            consumer_group: group.to_owned(),
+            client_id: Some(client_id.to_owned()),
+            msg_id: Some(offset_msg_id.to_owned()),
+            ..ConsumeMessageDirectlyResultRequest::default()
+        };
+        let request = Command::request(RequestCode::CONSUME_MESSAGE_DIRECTLY, &header);
+        let answer = self.ask_ok(broker, request).await?;
+        body_of(broker, &answer)
+    }
+
+    /// A broker that members of the group are connected to.
+    async fn broker_of_group(&self, group: &str) -> Result<String, Error> {
+        let topic = protocol::topic::retry_topic(group);
+        let route = self.route(&topic).await?;
+        let addr = route.broker_datas.iter().find_map(select_addr);
+        addr.map(str::to_owned).ok_or_else(|| Error::NoBroker {
+            topic,
+            missing: "is known".to_owned(),
+        })
     }
 
     /// What each group that consumes a message's topic did with it.

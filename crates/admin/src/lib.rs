@@ -8,6 +8,7 @@ mod error;
 mod message;
 mod messages;
 mod nameservers;
+mod offsets;
 mod topics;
 
 use std::net::Ipv4Addr;
@@ -25,6 +26,7 @@ pub use consumers::{Track, TrackState};
 pub use error::Error;
 pub use message::StoredMessage;
 pub use messages::{KeySearch, NewMessage, PullStatus, Pulled, SendStatus, Sent};
+pub use offsets::{Reset, Rollback};
 pub use topics::filter_name;
 
 /// How long an operation waits for each answer, unless told otherwise. Source: Java 5.3.3: `DefaultMQAdminExt.timeoutMillis`.

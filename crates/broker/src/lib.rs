@@ -13,6 +13,7 @@
 //! | `schedule` | messages that are delivered later, by delay level |
 //! | `arrivals` | who of the two is told of a queue's new messages |
 //! | `registration`, `system_topics` | telling the name servers; the topics that every broker has |
+//! | `counters`, `rates`, `stats` | how much came and went: in all, a second, by topic and group |
 //! | `overload` | what is refused when too much comes |
 //! | `requests` | one file a request |
 //!
@@ -41,6 +42,7 @@ mod offsets;
 mod overload;
 mod persist;
 mod rates;
+mod stats;
 mod topics;
 
 use std::net::SocketAddr;
@@ -86,6 +88,7 @@ pub struct Broker {
     pub(crate) unique_ids: UniqueIds,
     pub(crate) counters: counters::Counters,
     pub(crate) rates: rates::Rates,
+    pub(crate) stats: stats::Stats,
     pub(crate) store: Arc<Store>,
     pub(crate) topics: topics::Topics,
     pub(crate) groups: groups::Groups,

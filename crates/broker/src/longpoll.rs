@@ -150,6 +150,13 @@ impl LongPoll {
         }
     }
 
+    /// Something else than a message happened that may concern the pulls of a queue: they are looked at.
+    pub(crate) fn look_again(&self, topic: &str, queue_id: i32) {
+        if self.state().mark_ready(topic, queue_id) {
+            self.work.notify_one();
+        }
+    }
+
     fn take_ready(&self) -> Vec<Waiter> {
         self.state().take_ready()
     }
@@ -192,9 +199,7 @@ impl LongPoll {
 
 impl Arrivals for LongPoll {
     fn arrived(&self, topic: &Arc<str>, queue_id: i32) {
-        if self.state().mark_ready(topic, queue_id) {
-            self.work.notify_one();
-        }
+        self.look_again(topic, queue_id);
     }
 }
 
@@ -324,6 +329,11 @@ pub(crate) async fn run(broker: Arc<Broker>) {
 fn look(broker: &Arc<Broker>, mut waiter: Waiter) {
     let now = Instant::now();
     let is_due = now >= waiter.deadline;
+    if let Some(answer) = waiter.pull.reset(broker) {
+        // Who cannot take it hears of it with the next pull.
+        let _ = answer.send(&waiter.connection, waiter.head);
+        return;
+    }
     let result = match waiter
         .pull
         .read(broker, waiter.pull.transfer(), ReadMode::NoWait)

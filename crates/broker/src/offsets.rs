@@ -1,17 +1,23 @@
 //! How far groups have come in queues, kept in `config/consumerOffset.json`. Java 5.3: `ConsumerOffsetManager`.
 
+mod file;
+mod resets;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use platform::disk::Disk;
 use protocol::body::{ConsumerOffsetSerializeWrapper, DataVersion};
-use serde::ser::SerializeMap;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::persist::{self, Kept, LoadError, Snapshot};
+
+use file::{File, Loaded};
+use resets::Resets;
+
+pub(crate) use resets::ResetOfPull;
 
 /// The name of the files.
 const NAME: &str = "consumerOffset";
@@ -19,23 +25,68 @@ const NAME: &str = "consumerOffset";
 const SEPARATOR: char = '@';
 /// Java moves the version on after so many commits (`consumerOffsetUpdateVersionStep`).
 const COMMITS_PER_VERSION: u64 = 500;
+/// A member's commit does not go behind what another member committed within this time. Clients commit every five seconds, and
+/// share their queues anew every twenty.
+const RIVAL_MS: i64 = 30_000;
+/// The connection of a commit that no member of the group made.
+const NOBODY: u64 = u64::MAX;
+/// The pull offset of a queue that no member of the group pulled since the start.
+const NOT_PULLED: i64 = -1;
 
+/// Offsets by queue.
 type Queues = BTreeMap<i32, i64>;
 type ByTopic<T> = HashMap<Arc<str>, T>;
 type ByGroup<T> = HashMap<Arc<str>, ByTopic<T>>;
 /// Shared with whoever writes the file.
-type Shared = Arc<Mutex<Queues>>;
+type Shared = Arc<Mutex<BTreeMap<i32, Place>>>;
+
+/// How far a group has come in a queue, and by whom that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    offset: i64,
+    /// Where the last pull began.
+    pulled: i64,
+    /// The connection that committed.
+    by: u64,
+    /// When.
+    at_ms: i64,
+}
+
+impl Place {
+    /// What an operator, a tool or a file says.
+    fn of_nobody(offset: i64) -> Place {
+        Place {
+            offset,
+            pulled: NOT_PULLED,
+            by: NOBODY,
+            at_ms: 0,
+        }
+    }
+}
+
+/// A commit of a consumer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Commit {
+    /// Where the group goes on.
+    pub(crate) offset: i64,
+    /// Where the pull begins that carried the commit.
+    pub(crate) pulled: Option<i64>,
+    /// The connection that brought it.
+    pub(crate) by: u64,
+    /// When it came.
+    pub(crate) at_ms: i64,
+}
 
 /// The offsets of all groups.
 ///
-/// A commit may go back: an operator's reset, or a consumer that was reset by its user, does. Java accepts it as well.
+/// A commit may go back: an operator's reset does, and a consumer that its user sought back. One kind is passed over: that of a
+/// member which goes behind what another member has just committed. Queues change hands while commits are on their way, and
+/// whoever is behind did not hear of it.
 #[derive(Debug)]
 pub(crate) struct Offsets {
     table: RwLock<ByGroup<Shared>>,
     version: Mutex<Version>,
-    resets: Mutex<ByGroup<Queues>>,
-    /// Number of queues in `resets`: nearly always none, and then a pull takes no lock.
-    resets_len: AtomicUsize,
+    resets: Resets,
     kept: Kept,
 }
 
@@ -56,49 +107,21 @@ enum Change {
     DeleteGroup(String),
 }
 
-/// The table as `consumerOffset.json` holds it. Each entry is locked while it is written, so that commits go on meanwhile.
-struct File {
-    version: DataVersion,
-    /// Topic, group, offsets.
-    entries: Vec<(Arc<str>, Arc<str>, Shared)>,
-}
-
-impl Serialize for File {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut file = serializer.serialize_map(Some(2))?;
-        file.serialize_entry("dataVersion", &self.version)?;
-        file.serialize_entry("offsetTable", &Entries(&self.entries))?;
-        file.end()
-    }
-}
-
-struct Entries<'a>(&'a [(Arc<str>, Arc<str>, Shared)]);
-
-impl Serialize for Entries<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(topic, group, queues)| {
-            (format!("{topic}{SEPARATOR}{group}"), locked(queues).clone())
-        }))
-    }
-}
-
 impl Offsets {
     /// The offsets that `consumerOffset.json` in `dir` holds, without what its journal says was deleted; none when there is no
     /// such file. Reads files, and folds a journal that it finds.
     pub(crate) fn load(dir: &Path, disk: Arc<dyn Disk>) -> Result<Offsets, LoadError> {
         let kept = Kept::new(dir, NAME, disk);
-        let found =
-            kept.load::<ConsumerOffsetSerializeWrapper, Change>(|file| file.data_version.as_ref())?;
+        let found = kept.load::<Loaded, Change>(|file| file.data_version.as_ref())?;
         let loaded = found.table.unwrap_or_default();
         let mut version = loaded.data_version.unwrap_or_else(persist::first_version);
         let mut table = ByGroup::<Shared>::new();
         for (key, queues) in loaded.offset_table {
+            // Offsets of broadcasting groups are kept under a name with a separator of its own.
             match key.split_once(SEPARATOR) {
-                Some((topic, group)) if !group.contains(SEPARATOR) => {
-                    table
-                        .entry(Arc::from(group))
-                        .or_default()
-                        .insert(Arc::from(topic), Arc::new(Mutex::new(queues)));
+                Some((topic, group)) if !topic.is_empty() && !group.is_empty() => {
+                    let of_group = table.entry(Arc::from(group)).or_default();
+                    of_group.insert(Arc::from(topic), shared(queues));
                 }
                 _ => tracing::warn!(
                     key,
@@ -118,14 +141,28 @@ impl Offsets {
             }
             version = at;
         }
+        let resets = Resets::default();
+        for (key, queues) in loaded.reset_offset_table {
+            let Some((topic, group)) = key.split_once(SEPARATOR) else {
+                continue;
+            };
+            // Its topic may have been deleted since the file was written.
+            if table
+                .get(group)
+                .is_some_and(|topics| topics.contains_key(topic))
+            {
+                for (queue_id, offset) in queues {
+                    resets.set(group, topic, queue_id, offset);
+                }
+            }
+        }
         let offsets = Offsets {
             table: RwLock::new(table),
             version: Mutex::new(Version {
                 version,
                 commits: 0,
             }),
-            resets: Mutex::default(),
-            resets_len: AtomicUsize::new(0),
+            resets,
             kept,
         };
         if found.had_journal
@@ -145,20 +182,63 @@ impl Offsets {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn resets(&self) -> MutexGuard<'_, ByGroup<Queues>> {
-        self.resets.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The group goes on at `offset`, by the word of an operator or a tool. The file is written within
+    /// `flushConsumerOffsetInterval`.
+    pub(crate) fn commit(&self, group: &str, topic: &str, queue_id: i32, offset: i64) {
+        let commit = Commit {
+            offset,
+            pulled: None,
+            by: NOBODY,
+            at_ms: 0,
+        };
+        self.put(group, topic, queue_id, commit);
     }
 
-    /// The group goes on at `offset`. The file is written within `flushConsumerOffsetInterval`.
-    pub(crate) fn commit(&self, group: &str, topic: &str, queue_id: i32, offset: i64) {
-        if !self.commit_known(group, topic, queue_id, offset) {
+    /// The group goes on where a consumer says. `are_members` is asked of two connections whether both are of the group's members.
+    /// False when the commit is passed over.
+    pub(crate) fn commit_of_consumer(
+        &self,
+        group: &str,
+        topic: &str,
+        queue_id: i32,
+        commit: Commit,
+        are_members: impl FnOnce(u64, u64) -> bool,
+    ) -> bool {
+        if let Some(rival) = self.rival(group, topic, queue_id, commit)
+            && are_members(commit.by, rival.by)
+        {
+            tracing::info!(
+                group,
+                topic,
+                queue_id,
+                offset = commit.offset,
+                committed = rival.offset,
+                "another member of the group has come further; a commit is passed over"
+            );
+            return false;
+        }
+        self.put(group, topic, queue_id, commit);
+        true
+    }
+
+    /// What another connection committed a moment ago, if `commit` would go behind it.
+    fn rival(&self, group: &str, topic: &str, queue_id: i32, commit: Commit) -> Option<Place> {
+        let table = self.read();
+        let place = *locked(table.get(group)?.get(topic)?).get(&queue_id)?;
+        let is_recent = commit.at_ms.saturating_sub(place.at_ms) < RIVAL_MS;
+        let is_behind = commit.offset < place.offset;
+        (is_behind && is_recent && place.by != NOBODY && place.by != commit.by).then_some(place)
+    }
+
+    fn put(&self, group: &str, topic: &str, queue_id: i32, commit: Commit) {
+        if !self.put_known(group, topic, queue_id, commit) {
             let mut table = self.write();
             let queues = table
                 .entry(Arc::from(group))
                 .or_default()
                 .entry(Arc::from(topic))
                 .or_default();
-            locked(queues).insert(queue_id, offset);
+            put_place(&mut locked(queues), queue_id, commit);
         }
         let mut version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
         version.commits += 1;
@@ -169,15 +249,16 @@ impl Offsets {
         self.kept.touch_quietly();
     }
 
-    fn commit_known(&self, group: &str, topic: &str, queue_id: i32, offset: i64) -> bool {
+    fn put_known(&self, group: &str, topic: &str, queue_id: i32, commit: Commit) -> bool {
         let table = self.read();
         let Some(queues) = table.get(group).and_then(|topics| topics.get(topic)) else {
             return false;
         };
-        let before = locked(queues).insert(queue_id, offset);
+        let before = put_place(&mut locked(queues), queue_id, commit);
         if let Some(before) = before
-            && offset < before
+            && commit.offset < before
         {
+            let offset = commit.offset;
             tracing::info!(group, topic, queue_id, offset, before, "a group went back");
         }
         true
@@ -185,85 +266,80 @@ impl Offsets {
 
     /// Where the group goes on; none when it has never said.
     pub(crate) fn query(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
-        if let Some(reset) = self.pending_reset(group, topic, queue_id) {
+        if let Some(reset) = self.resets.get(group, topic, queue_id) {
             return Some(reset);
         }
+        let place = self.place(group, topic, queue_id)?;
+        (place.offset >= 0).then_some(place.offset)
+    }
+
+    /// Where the group's last pull of the queue began, as far as that is known.
+    pub(crate) fn pulled(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
+        let place = self.place(group, topic, queue_id)?;
+        (place.pulled != NOT_PULLED).then_some(place.pulled)
+    }
+
+    fn place(&self, group: &str, topic: &str, queue_id: i32) -> Option<Place> {
         let table = self.read();
-        let offset = locked(table.get(group)?.get(topic)?)
+        locked(table.get(group)?.get(topic)?)
             .get(&queue_id)
-            .copied();
-        offset.filter(|offset| *offset >= 0)
+            .copied()
     }
 
     /// All offsets of the group in the topic.
     pub(crate) fn of(&self, group: &str, topic: &str) -> Queues {
         let table = self.read();
         let queues = table.get(group).and_then(|topics| topics.get(topic));
-        queues
-            .map(|queues| locked(queues).clone())
-            .unwrap_or_default()
+        queues.map(offsets_of).unwrap_or_default()
+    }
+
+    /// The least offset of any group in each queue of the topic that is not below what `first` gives as the queue's first message.
+    /// Groups among `without` do not count. Java 5.3.4: `ConsumerOffsetManager.queryMinOffsetInAllGroup`.
+    pub(crate) fn least(
+        &self,
+        topic: &str,
+        without: &BTreeSet<&str>,
+        first: impl Fn(i32) -> i64,
+    ) -> Queues {
+        let mut least = Queues::new();
+        for (group, topics) in self.read().iter() {
+            let Some(queues) = topics.get(topic).filter(|_| !without.contains(&**group)) else {
+                continue;
+            };
+            for (queue_id, offset) in offsets_of(queues) {
+                if offset >= first(queue_id) {
+                    let least = least.entry(queue_id).or_insert(offset);
+                    *least = offset.min(*least);
+                }
+            }
+        }
+        least
     }
 
     /// An operator decided where the group goes on; its consumers hear of it with their next pull.
     pub(crate) fn reset(&self, group: &str, topic: &str, queue_id: i32, offset: i64) {
-        let mut resets = self.resets();
-        let queues = resets
-            .entry(Arc::from(group))
-            .or_default()
-            .entry(Arc::from(topic))
-            .or_default();
-        if queues.insert(queue_id, offset).is_none() {
-            self.resets_len.fetch_add(1, Ordering::AcqRel);
-        }
-        drop(resets);
+        self.resets.set(group, topic, queue_id, offset);
         self.commit(group, topic, queue_id, offset);
     }
 
-    /// Whether consumers have not heard of a reset yet. What they commit until then is their old position.
+    /// Whether consumers have not followed a reset yet. What they commit until then is their old position.
     pub(crate) fn has_reset(&self, group: &str, topic: &str, queue_id: i32) -> bool {
-        self.pending_reset(group, topic, queue_id).is_some()
+        self.resets.get(group, topic, queue_id).is_some()
     }
 
-    fn pending_reset(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
-        if self.resets_len.load(Ordering::Acquire) == 0 {
-            return None;
+    /// What a reset means for a consumer that pulls from `offset`; none when there is no reset.
+    pub(crate) fn reset_of_pull(
+        &self,
+        group: &str,
+        topic: &str,
+        queue_id: i32,
+        offset: i64,
+    ) -> Option<ResetOfPull> {
+        let (meaning, is_over) = self.resets.of_pull(group, topic, queue_id, offset)?;
+        if is_over {
+            self.kept.touch_quietly();
         }
-        self.resets()
-            .get(group)?
-            .get(topic)?
-            .get(&queue_id)
-            .copied()
-    }
-
-    /// The reset that a consumer must hear of now; it is given once.
-    pub(crate) fn take_reset(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
-        if self.resets_len.load(Ordering::Acquire) == 0 {
-            return None;
-        }
-        let taken = self
-            .resets()
-            .get_mut(group)?
-            .get_mut(topic)?
-            .remove(&queue_id);
-        if taken.is_some() {
-            self.resets_len.fetch_sub(1, Ordering::AcqRel);
-        }
-        taken
-    }
-
-    /// Forgets the resets that `goes` names by group and topic.
-    fn forget_resets(&self, goes: impl Fn(&str, &str) -> bool) {
-        let mut resets = self.resets();
-        for (group, topics) in resets.iter_mut() {
-            topics.retain(|topic, _| !goes(group, topic));
-        }
-        resets.retain(|_, topics| !topics.is_empty());
-        let left = resets
-            .values()
-            .flat_map(HashMap::values)
-            .map(BTreeMap::len)
-            .sum();
-        self.resets_len.store(left, Ordering::Release);
+        Some(meaning)
     }
 
     /// Topics in which the group has offsets.
@@ -281,7 +357,7 @@ impl Offsets {
         let table = self.read();
         let groups = table
             .iter()
-            .filter(|(_, topics)| topics.contains_key(topic));
+            .filter(|(group, topics)| !group.contains(SEPARATOR) && topics.contains_key(topic));
         groups.map(|(group, _)| group.to_string()).collect()
     }
 
@@ -300,7 +376,7 @@ impl Offsets {
             self.note(&Change::DeleteTopic(topic.to_owned()));
         }
         drop(table);
-        self.forget_resets(|_, reset| reset == topic);
+        self.resets.forget(|_, reset| reset == topic);
     }
 
     /// Forgets a group that is deleted. Durability is the caller's.
@@ -310,7 +386,7 @@ impl Offsets {
             self.note(&Change::DeleteGroup(group.to_owned()));
         }
         drop(table);
-        self.forget_resets(|reset, _| reset == group);
+        self.resets.forget(|reset, _| reset == group);
     }
 
     /// `to` goes on where `from` is in the topic.
@@ -322,7 +398,10 @@ impl Offsets {
         self.write()
             .entry(Arc::from(to))
             .or_default()
-            .insert(Arc::from(topic), Arc::new(Mutex::new(queues)));
+            .insert(Arc::from(topic), shared(queues));
+        // What its consumers were told to do before holds no more.
+        self.resets
+            .forget(|group, reset| group == to && reset == topic);
         self.kept.touch_quietly();
     }
 
@@ -334,18 +413,18 @@ impl Offsets {
         let mut went_back = 0;
         for (group, topics) in self.read().iter() {
             for (topic, queues) in topics {
-                for (queue_id, offset) in locked(queues).iter_mut() {
+                for (queue_id, place) in locked(queues).iter_mut() {
                     let end = end(topic, *queue_id);
-                    if *offset > end {
+                    if place.offset > end {
                         tracing::warn!(
                             group = &**group,
                             topic = &**topic,
                             queue_id,
-                            offset = *offset,
+                            offset = place.offset,
                             end,
                             "a group was ahead of its queue; it goes on at the end"
                         );
-                        *offset = end;
+                        place.offset = end;
                         went_back += 1;
                     }
                 }
@@ -361,7 +440,7 @@ impl Offsets {
         let mut offset_table = BTreeMap::new();
         for (group, topics) in self.read().iter() {
             for (topic, queues) in topics {
-                offset_table.insert(format!("{topic}{SEPARATOR}{group}"), locked(queues).clone());
+                offset_table.insert(format!("{topic}{SEPARATOR}{group}"), offsets_of(queues));
             }
         }
         let version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
@@ -389,6 +468,7 @@ impl Offsets {
             table: File {
                 version: version.clone(),
                 entries,
+                resets: self.resets.all(),
             },
             version,
             position,
@@ -419,8 +499,39 @@ fn remove_topic(table: &mut ByGroup<Shared>, topic: &str) {
     });
 }
 
-fn locked(queues: &Mutex<Queues>) -> MutexGuard<'_, Queues> {
+fn locked(queues: &Mutex<BTreeMap<i32, Place>>) -> MutexGuard<'_, BTreeMap<i32, Place>> {
     queues.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn offsets_of(queues: &Shared) -> Queues {
+    let queues = locked(queues);
+    let offsets = queues
+        .iter()
+        .map(|(queue_id, place)| (*queue_id, place.offset));
+    offsets.collect()
+}
+
+fn shared(queues: Queues) -> Shared {
+    let places = queues.into_iter();
+    let places = places.map(|(queue_id, offset)| (queue_id, Place::of_nobody(offset)));
+    Arc::new(Mutex::new(places.collect()))
+}
+
+/// Takes a commit over. Gives the offset before.
+fn put_place(queues: &mut BTreeMap<i32, Place>, queue_id: i32, commit: Commit) -> Option<i64> {
+    let known = queues.get(&queue_id).copied();
+    let place = Place {
+        offset: commit.offset,
+        // What was pulled before a tool's word says nothing of what comes after it.
+        pulled: commit.pulled.unwrap_or(match known {
+            Some(known) if commit.by != NOBODY => known.pulled,
+            _ => NOT_PULLED,
+        }),
+        by: commit.by,
+        at_ms: commit.at_ms,
+    };
+    queues.insert(queue_id, place);
+    known.map(|known| known.offset)
 }
 
 #[cfg(test)]
@@ -493,26 +604,128 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_is_handed_out_once_and_holds_until_then() {
+    fn a_reset_holds_until_a_consumer_follows_it_also_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let offsets = load(dir.path());
-        assert_eq!(offsets.take_reset("g", "t", 0), None);
+        assert_eq!(offsets.reset_of_pull("g", "t", 0, 9), None);
         offsets.reset("g", "t", 0, 3);
         assert!(offsets.has_reset("g", "t", 0) && !offsets.has_reset("g", "t", 1));
         assert_eq!(offsets.query("g", "t", 0), Some(3));
         assert_eq!(
-            (
-                offsets.take_reset("g", "t", 0),
-                offsets.take_reset("g", "t", 0)
-            ),
-            (Some(3), None)
+            offsets.reset_of_pull("g", "t", 0, 9),
+            Some(ResetOfPull::GoTo(3))
         );
-        assert_eq!(offsets.query("g", "t", 0), Some(3));
+        assert!(
+            offsets.has_reset("g", "t", 0),
+            "whether it follows is not known"
+        );
+        offsets.fold().unwrap();
+        let text = std::fs::read_to_string(dir.path().join("consumerOffset.json")).unwrap();
+        assert!(
+            text.contains("\"resetOffsetTable\":{\n\t\t\"t@g\":{\n\t\t\t0:3"),
+            "{text}"
+        );
+        let offsets = load(dir.path());
+        assert!(offsets.has_reset("g", "t", 0));
+        assert_eq!(
+            offsets.reset_of_pull("g", "t", 0, 3),
+            Some(ResetOfPull::Followed)
+        );
+        assert!(!offsets.has_reset("g", "t", 0));
+        offsets.fold().unwrap();
+        assert!(!load(dir.path()).has_reset("g", "t", 0));
         offsets.reset("g", "t", 0, 4);
         offsets.delete_topic("t");
+        let left = (
+            offsets.reset_of_pull("g", "t", 0, 9),
+            offsets.query("g", "t", 0),
+        );
+        assert_eq!(left, (None, None));
+    }
+
+    #[test]
+    fn a_consumer_that_never_follows_a_reset_hears_of_it_a_few_times() {
+        let dir = tempfile::tempdir().unwrap();
+        let offsets = load(dir.path());
+        offsets.reset("g", "t", 0, 3);
+        let told = (0..9).filter_map(|_| offsets.reset_of_pull("g", "t", 0, 9));
+        assert_eq!(told.count(), usize::from(resets::TELLS_MAX));
+        assert!(!offsets.has_reset("g", "t", 0));
+    }
+
+    fn commit(offset: i64, by: u64, at_ms: i64) -> Commit {
+        Commit {
+            offset,
+            pulled: None,
+            by,
+            at_ms,
+        }
+    }
+
+    #[test]
+    fn a_member_does_not_go_behind_what_another_has_just_committed() {
+        let dir = tempfile::tempdir().unwrap();
+        let offsets = load(dir.path());
+        let put = |commit, members| offsets.commit_of_consumer("g", "t", 0, commit, |_, _| members);
+        assert!(put(commit(10, 1, 0), true));
+        assert!(
+            !put(commit(7, 2, 5), true),
+            "late, from before the queue changed hands"
+        );
+        assert_eq!(offsets.query("g", "t", 0), Some(10));
+        assert!(put(commit(8, 1, 6), true), "its own offset may go back");
+        assert!(put(commit(12, 2, 7), true));
+        assert!(
+            put(commit(11, 3, 8), false),
+            "a tool, or a member that has gone"
+        );
+        assert!(put(commit(20, 2, 10), true));
+        assert!(
+            put(commit(15, 1, 10 + RIVAL_MS), true),
+            "whoever says so for long means it"
+        );
+        offsets.commit("g", "t", 0, 3);
+        assert!(
+            put(commit(2, 1, 11), true),
+            "nothing is known of the offset before"
+        );
+        assert_eq!(offsets.query("g", "t", 0), Some(2));
+    }
+
+    #[test]
+    fn the_offset_of_the_last_pull_is_kept_until_a_tool_moves_the_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let offsets = load(dir.path());
+        let pull = Commit {
+            pulled: Some(9),
+            ..commit(4, 1, 0)
+        };
+        offsets.commit_of_consumer("g", "t", 0, pull, |_, _| true);
+        offsets.commit_of_consumer("g", "t", 0, commit(5, 1, 1), |_, _| true);
+        assert_eq!(offsets.pulled("g", "t", 0), Some(9));
+        offsets.commit("g", "t", 0, 2);
+        assert_eq!(offsets.pulled("g", "t", 0), None);
+    }
+
+    #[test]
+    fn the_least_offset_of_the_groups_that_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let offsets = load(dir.path());
+        for (group, queue_id, offset) in [("a", 0, 5), ("b", 0, 7), ("c", 0, 1), ("a", 1, 9)] {
+            offsets.commit(group, "t", queue_id, offset);
+        }
+        let least =
+            |without: &[&str]| offsets.least("t", &without.iter().copied().collect(), |_| 2);
         assert_eq!(
-            (offsets.take_reset("g", "t", 0), offsets.query("g", "t", 0)),
-            (None, None)
+            least(&[]),
+            Queues::from([(0, 5), (1, 9)]),
+            "c is before the first message"
+        );
+        assert_eq!(least(&["a"]), Queues::from([(0, 7)]));
+        assert_eq!(
+            offsets.query("a", "t", 0),
+            Some(5),
+            "Java forgets the offsets of those left out"
         );
     }
 

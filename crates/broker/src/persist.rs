@@ -92,6 +92,7 @@ async fn sample(broker: &Arc<Broker>) {
             counters.messages_in(),
             counters.messages_out(),
         );
+        broker.stats.sample(broker.now_ms());
     }
 }
 

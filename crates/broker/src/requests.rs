@@ -14,5 +14,6 @@ pub(crate) mod group;
 pub(crate) mod lock;
 pub(crate) mod offset;
 pub(crate) mod query;
+pub(crate) mod reset;
 pub(crate) mod stats;
 pub(crate) mod topic;

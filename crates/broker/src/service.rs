@@ -25,6 +25,7 @@ const HANDLERS: &[&[Entry]] = &[
     requests::lock::HANDLERS,
     requests::offset::HANDLERS,
     requests::query::HANDLERS,
+    requests::reset::HANDLERS,
     requests::stats::HANDLERS,
     requests::topic::HANDLERS,
 ];

@@ -118,6 +118,7 @@ impl Broker {
             context,
             counters: Default::default(),
             rates: Default::default(),
+            stats: Default::default(),
             store: store.clone(),
             topics,
             groups,

@@ -13,6 +13,13 @@ pub(crate) fn local_time(timestamp_ms: i64) -> String {
     local.strftime("%Y-%m-%d %H:%M:%S,%3f").to_string()
 }
 
+/// Local date and time to the second, `2026-01-31 23:59:59`.
+pub(crate) fn local_second(timestamp_ms: i64) -> String {
+    let text = local_time(timestamp_ms);
+    let seconds = text.split(',').next().unwrap_or(&text);
+    seconds.to_owned()
+}
+
 /// A time given as milliseconds or as `2026-01-31#23:59:59:999` in local time.
 pub(crate) fn parse_time(text: &str) -> Option<i64> {
     if let Ok(timestamp_ms) = text.parse() {

@@ -5,7 +5,9 @@
 
 mod cluster;
 mod consume;
+mod consumer;
 mod format;
+mod offset;
 mod output;
 mod query;
 mod send;
@@ -70,6 +72,20 @@ enum Command {
     TopicStatus(With<topic::TopicStatus>),
     /// List clusters and their brokers
     ClusterList(With<cluster::ClusterList>),
+    /// Show how far groups are, or one group queue by queue
+    ConsumerProgress(With<consumer::ConsumerProgress>),
+    /// Show what consumers tell of their inside
+    ConsumerStatus(With<consumer::ConsumerStatus>),
+    /// Show how far all groups of a broker are
+    BrokerConsumeStats(With<consumer::BrokerConsumeStats>),
+    /// Show what came into topics and went out to groups
+    StatsAll(With<consumer::StatsAll>),
+    /// Let a group go on at a time or an offset
+    ResetOffsetByTime(With<offset::ResetOffsetByTime>),
+    /// Let a group go on at the end of a topic's queues
+    SkipAccumulatedMessage(With<offset::SkipAccumulatedMessage>),
+    /// Let a group go on where another one is
+    CloneGroupOffset(With<offset::CloneGroupOffset>),
     /// Send a message
     SendMessage(With<send::SendMessage>),
     /// Read messages of a topic, without committing offsets
@@ -100,6 +116,27 @@ pub async fn run(args: Args) -> ExitCode {
         }
         Command::ClusterList(With { common, own }) => {
             finish(cluster::list(&own, common.start()).await)
+        }
+        Command::ConsumerProgress(With { common, own }) => {
+            finish(consumer::progress(&own, common.start()).await)
+        }
+        Command::ConsumerStatus(With { common, own }) => {
+            finish(consumer::status(&own, common.start()).await)
+        }
+        Command::BrokerConsumeStats(With { common, own }) => {
+            finish(consumer::broker_stats(&own, common.start()).await)
+        }
+        Command::StatsAll(With { common, own }) => {
+            finish(consumer::all(&own, common.start()).await)
+        }
+        Command::ResetOffsetByTime(With { common, own }) => {
+            finish(offset::reset_by_time(&own, common.start()).await)
+        }
+        Command::SkipAccumulatedMessage(With { common, own }) => {
+            finish(offset::skip(&own, common.start()).await)
+        }
+        Command::CloneGroupOffset(With { common, own }) => {
+            finish(offset::clone(&own, common.start()).await)
         }
         Command::SendMessage(With { common, own }) => {
             finish(send::send(&own, common.start()).await)
@@ -223,6 +260,17 @@ mod tests {
         check("topicRoute -t T -l");
         check("topicStatus -t T -c C --json");
         check("clusterList -m -i 5 -c C");
+        check("consumerProgress -n a:1");
+        check("consumerProgress -g G -t T -s true -c C");
+        check("consumerStatus -g G -i c@1 -s");
+        check("consumerStatus -g G -b 127.0.0.1:10911 --json");
+        check("brokerConsumeStats -b 127.0.0.1:10911 -t 1000 -l 1 -o true");
+        check("statsAll -a -t T");
+        check("resetOffsetByTime -g G -t T -s now -f false");
+        check("resetOffsetByTime -g G -t T -s -1 -c DefaultCluster");
+        check("resetOffsetByTime -g G -t T -s 2026-01-31#23:59:59:999 -b a:1 -q 0 -o 5");
+        check("skipAccumulatedMessage -g G -t T -f true");
+        check("cloneGroupOffset -s A -d B -t T -o true");
         check("sendMessage -t T -p -body- -k K -c TagA -b broker-a -i 0 -m true");
         check(
             "consumeMessage -t T -b broker-a -i 0 -o 5 -g G -s 1 -e 2026-01-01#00:00:00:000 -c 3",

@@ -246,14 +246,14 @@ impl Instance {
         let body = LockBatchRequestBody {
             consumer_group: group.to_owned(),
             client_id: self.client_id().to_owned(),
-            mq_set: queues.iter().map(to_wire).collect(),
+            mq_set: queues.iter().cloned().map(Into::into).collect(),
             ..LockBatchRequestBody::default()
         };
         let body = json::encode(&body);
         let request = Command::request(RequestCode::LOCK_BATCH_MQ, &()).with_body(body);
         let response = self.call(&addr, request, CALL_TIMEOUT).await?;
         let granted: LockBatchResponseBody = read_body(&addr, &response)?;
-        Ok(granted.lock_ok_mq_set.into_iter().map(from_wire).collect())
+        Ok(granted.lock_ok_mq_set.into_iter().map(Into::into).collect())
     }
 
     /// Gives locked queues back.
@@ -262,7 +262,7 @@ impl Instance {
         let body = UnlockBatchRequestBody {
             consumer_group: group.to_owned(),
             client_id: self.client_id().to_owned(),
-            mq_set: [to_wire(queue)].into(),
+            mq_set: [queue.clone().into()].into(),
             ..UnlockBatchRequestBody::default()
         };
         let body = json::encode(&body);
@@ -340,20 +340,4 @@ fn read_body<T: serde::de::DeserializeOwned>(addr: &str, response: &Command) -> 
         addr: addr.to_owned(),
         reason: e.to_string(),
     })
-}
-
-fn to_wire(queue: &MessageQueue) -> protocol::body::MessageQueue {
-    protocol::body::MessageQueue {
-        topic: queue.topic.clone(),
-        broker_name: queue.broker_name.clone(),
-        queue_id: queue.queue_id,
-    }
-}
-
-fn from_wire(queue: protocol::body::MessageQueue) -> MessageQueue {
-    MessageQueue {
-        topic: queue.topic,
-        broker_name: queue.broker_name,
-        queue_id: queue.queue_id,
-    }
 }

@@ -1,10 +1,8 @@
 //! One client towards a cluster: routes kept fresh, heartbeats sent, and the brokers' pushes taken.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use protocol::body::{HeartbeatData, TopicRouteData};
@@ -17,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use crate::asked::{Asked, Pushes};
 use crate::error::Error;
 use crate::message::MessageQueue;
 use crate::route::{MASTER_ID, Route};
@@ -37,61 +36,33 @@ pub(crate) struct Instance {
     brokers: RwLock<HashMap<String, BTreeMap<i64, String>>>,
     /// What the heartbeat says of this client.
     identity: Mutex<HeartbeatData>,
-    rebalance: Arc<Notify>,
+    pushes: Arc<Pushes>,
     stopping: watch::Sender<bool>,
     stopped: AtomicBool,
     maintenance: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// Pushes of the broker that concern a client of this crate: the group changed, so queues are shared anew.
-struct Pushes {
-    rebalance: Arc<Notify>,
-}
-
-impl InboundHandler for Pushes {
-    fn on_request(
-        &self,
-        addr: &str,
-        command: Command,
-    ) -> Pin<Box<dyn Future<Output = Option<Command>> + Send>> {
-        let code = RequestCode(command.code);
-        let answer = if code == RequestCode::NOTIFY_CONSUMER_IDS_CHANGED {
-            self.rebalance.notify_one();
-            None
-        } else if command.is_oneway() {
-            tracing::debug!(%code, addr, "a push that this client does not serve was dropped");
-            None
-        } else {
-            Some(Command::response(
-                ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
-                Some(format!(" request type {} not supported", command.code)),
-            ))
-        };
-        Box::pin(std::future::ready(answer))
-    }
 }
 
 impl Instance {
     /// Connects to nothing yet: the first route asked for does.
     pub(crate) fn new(nameservers: &str) -> Result<Arc<Self>, Error> {
         let nameservers = parse_addresses(nameservers)?;
-        let rebalance = Arc::new(Notify::new());
-        let pushes = Pushes {
-            rebalance: Arc::clone(&rebalance),
-        };
+        let pushes = Arc::new(Pushes::new(&nameservers));
         let client_id = new_client_id();
         let identity = HeartbeatData {
             client_id: client_id.clone(),
             ..HeartbeatData::default()
         };
         Ok(Arc::new(Self {
-            remoting: Client::new(ClientConfig::default(), Arc::new(pushes)),
+            remoting: Client::new(
+                ClientConfig::default(),
+                Arc::clone(&pushes) as Arc<dyn InboundHandler>,
+            ),
             nameservers,
             client_id,
             routes: RwLock::default(),
             brokers: RwLock::default(),
             identity: Mutex::new(identity),
-            rebalance,
+            pushes,
             stopping: watch::Sender::new(false),
             stopped: AtomicBool::new(false),
             maintenance: Mutex::new(None),
@@ -163,7 +134,12 @@ impl Instance {
 
     /// Woken when a broker says that the group's members changed.
     pub(crate) fn rebalance_signal(&self) -> &Arc<Notify> {
-        &self.rebalance
+        self.pushes.rebalance_signal()
+    }
+
+    /// What brokers ask of this client is answered by `consumer`, until it is dropped.
+    pub(crate) fn answer_by(&self, consumer: Weak<dyn Asked>) {
+        self.pushes.answer_by(consumer);
     }
 
     /// Changes what the heartbeat says.

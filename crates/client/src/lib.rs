@@ -10,6 +10,7 @@
 //! Every type owns its connections and its heartbeat; dropping it without `shutdown` closes the connections, and the
 //! brokers notice by the closed sockets.
 
+mod asked;
 mod assignment;
 mod broker_calls;
 mod compression;

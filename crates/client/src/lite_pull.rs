@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use protocol::body::{ConsumeMessageDirectlyResult, ProcessQueueInfo};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::asked::{Answer, Asked, Inside};
 use crate::broker_calls::{PullCall, PullFound, SUSPEND};
 use crate::error::{ConsumeError, Error};
-use crate::instance::Instance;
+use crate::instance::{Instance, now_ms};
 use crate::message::{MessageQueue, Received};
 use crate::offsets::{Home, Offsets};
 use crate::push::{MessageModel, StartFrom};
@@ -59,6 +61,7 @@ struct Core {
     deliver: mpsc::Sender<Batch>,
     /// Where consumption stands after the last poll, not yet counted as consumed.
     polled: Mutex<HashMap<MessageQueue, i64>>,
+    started_ms: i64,
     stopping: watch::Sender<bool>,
 }
 
@@ -120,6 +123,8 @@ impl LitePullConsumerBuilder {
         let instance = Instance::new(&self.nameservers)?;
         let (deliver, fetched) = mpsc::channel(FETCHED_BATCHES_MAX);
         let core = Arc::new(Core::new(self, instance, deliver)?);
+        let answers = Arc::downgrade(&core);
+        core.instance.answer_by(answers);
         core.announce().await?;
         core.instance.start();
         let tasks = vec![
@@ -182,21 +187,12 @@ impl LitePullConsumer {
     /// # Errors
     /// [`Error::Invalid`] when this consumer does not read the queue.
     pub fn seek(&self, queue: &MessageQueue, offset: i64) -> Result<(), Error> {
-        let mut fetches = self.core.fetches.lock().expect("no holder panics");
-        let Some(fetch) = fetches.get_mut(queue) else {
-            return Err(Error::Invalid(format!(
-                "{queue} is not read by this consumer"
-            )));
-        };
-        fetch.task.abort();
-        self.core
-            .polled
-            .lock()
-            .expect("no holder panics")
-            .remove(queue);
-        self.core.offsets.reach(queue, offset);
-        *fetch = self.core.fetch(queue, offset);
-        Ok(())
+        if self.core.seek(queue, offset) {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!(
+            "{queue} is not read by this consumer"
+        )))
     }
 
     /// Counts everything polled so far as consumed, and tells the brokers.
@@ -222,6 +218,52 @@ impl LitePullConsumer {
     }
 }
 
+impl Asked for Core {
+    fn group(&self) -> &str {
+        &self.settings.group
+    }
+
+    fn reset(self: Arc<Self>, offsets: Vec<(MessageQueue, i64)>) {
+        for (queue, offset) in offsets {
+            self.seek(&queue, offset);
+        }
+    }
+
+    fn offsets(&self, topic: &str) -> Vec<(MessageQueue, i64)> {
+        self.offsets.of(topic)
+    }
+
+    fn inside(&self) -> Inside {
+        let properties = [
+            ("PROP_CONSUME_TYPE", "CONSUME_ACTIVELY".to_owned()),
+            ("PROP_CONSUMER_START_TIMESTAMP", self.started_ms.to_string()),
+            ("consumerGroup", self.settings.group.clone()),
+        ];
+        let properties = properties.map(|(name, value)| (name.to_owned(), value));
+        let fetches = self.fetches.lock().expect("no holder panics");
+        let queues = fetches.keys().map(|queue| {
+            let info = ProcessQueueInfo {
+                commit_offset: self.offsets.reached(queue).unwrap_or(-1),
+                ..ProcessQueueInfo::default()
+            };
+            (queue.clone(), info)
+        });
+        Inside {
+            properties: BTreeMap::from(properties),
+            subscriptions: self
+                .subscriptions
+                .values()
+                .map(Subscription::to_wire)
+                .collect(),
+            queues: queues.collect(),
+        }
+    }
+
+    fn consume(self: Arc<Self>, _: Received) -> Option<Answer<ConsumeMessageDirectlyResult>> {
+        None
+    }
+}
+
 impl Core {
     fn new(
         settings: LitePullConsumerBuilder,
@@ -244,6 +286,7 @@ impl Core {
             fetches: Mutex::default(),
             generations: AtomicU64::new(0),
             polled: Mutex::default(),
+            started_ms: now_ms(),
             stopping: watch::Sender::new(false),
             settings,
             subscriptions,
@@ -380,8 +423,16 @@ impl Core {
                 }
             };
             next = answer.next_offset;
-            let PullFound::Messages(messages) = answer.found else {
-                continue;
+            let messages = match answer.found {
+                PullFound::Messages(messages) => messages,
+                PullFound::OffsetMoved => {
+                    // What was fetched and polled before lies elsewhere, and must not be committed.
+                    if self.is_current(&queue, generation) {
+                        self.seek(&queue, next);
+                    }
+                    return;
+                }
+                PullFound::Nothing | PullFound::NoneMatched => continue,
             };
             let batch = Batch {
                 queue: queue.clone(),
@@ -398,15 +449,29 @@ impl Core {
         }
     }
 
+    /// Goes on at `offset`; false when the queue is not read.
+    fn seek(self: &Arc<Self>, queue: &MessageQueue, offset: i64) -> bool {
+        let mut fetches = self.fetches.lock().expect("no holder panics");
+        let Some(fetch) = fetches.get_mut(queue) else {
+            return false;
+        };
+        fetch.task.abort();
+        self.polled.lock().expect("no holder panics").remove(queue);
+        self.offsets.reach(queue, offset);
+        *fetch = self.fetch(queue, offset);
+        true
+    }
+
+    fn is_current(&self, queue: &MessageQueue, generation: u64) -> bool {
+        let fetches = self.fetches.lock().expect("no holder panics");
+        fetches
+            .get(queue)
+            .is_some_and(|fetch| fetch.generation == generation)
+    }
+
     /// The batch's messages, unless its queue was given away or sought in since it was fetched.
     fn accept(&self, batch: Batch) -> Option<Vec<Received>> {
-        let is_current = {
-            let fetches = self.fetches.lock().expect("no holder panics");
-            fetches
-                .get(&batch.queue)
-                .is_some_and(|fetch| fetch.generation == batch.generation)
-        };
-        if !is_current {
+        if !self.is_current(&batch.queue, batch.generation) {
             return None;
         }
         let mut polled = self.polled.lock().expect("no holder panics");

@@ -123,6 +123,22 @@ impl fmt::Display for MessageQueue {
     }
 }
 
+impl From<protocol::body::MessageQueue> for MessageQueue {
+    fn from(queue: protocol::body::MessageQueue) -> Self {
+        Self {
+            topic: queue.topic,
+            broker_name: queue.broker_name,
+            queue_id: queue.queue_id,
+        }
+    }
+}
+
+impl From<MessageQueue> for protocol::body::MessageQueue {
+    fn from(queue: MessageQueue) -> Self {
+        Self::new(queue.topic, queue.broker_name, queue.queue_id)
+    }
+}
+
 /// What the broker guarantees of an accepted message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendStatus {

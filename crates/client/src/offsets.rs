@@ -70,6 +70,15 @@ impl Offsets {
         }
     }
 
+    /// How far each queue of the topic is consumed.
+    pub(crate) fn of(&self, topic: &str) -> Vec<(MessageQueue, i64)> {
+        let table = self.table.lock().expect("no holder panics");
+        let of_topic = table.iter().filter(|(queue, _)| queue.topic == topic);
+        of_topic
+            .map(|(queue, reached)| (queue.clone(), reached.offset))
+            .collect()
+    }
+
     pub(crate) fn reached(&self, queue: &MessageQueue) -> Option<i64> {
         let table = self.table.lock().expect("no holder panics");
         table.get(queue).map(|reached| reached.offset)

@@ -32,6 +32,21 @@ impl ProcessQueue {
         self.next = next;
     }
 
+    /// Goes on at `next`, wherever that is: what was pulled before no longer counts.
+    pub(crate) fn restart(&mut self, next: i64) {
+        *self = Self::new(next);
+    }
+
+    /// The oldest and the newest message that is not consumed yet.
+    pub(crate) fn ends(&self) -> Option<(i64, i64)> {
+        let (oldest, newest) = self
+            .pending
+            .keys()
+            .next()
+            .zip(self.pending.keys().next_back())?;
+        Some((*oldest, *newest))
+    }
+
     /// A message was consumed.
     pub(crate) fn done(&mut self, offset: i64) {
         if let Some(bytes) = self.pending.remove(&offset) {
@@ -71,6 +86,18 @@ mod tests {
         assert_eq!((queue.count(), queue.bytes()), (1, 10));
         queue.done(5);
         assert_eq!(queue.commit_offset(), 8);
+    }
+
+    #[test]
+    fn after_a_restart_only_what_comes_counts() {
+        let mut queue = ProcessQueue::new(5);
+        queue.add([(5, 10), (6, 10)].into_iter(), 7);
+        queue.restart(2);
+        queue.done(5);
+        assert_eq!((queue.next(), queue.commit_offset()), (2, 2));
+        assert_eq!((queue.count(), queue.bytes(), queue.ends()), (0, 0, None));
+        queue.add([(2, 10), (3, 10)].into_iter(), 4);
+        assert_eq!(queue.ends(), Some((2, 3)));
     }
 
     #[test]

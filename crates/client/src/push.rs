@@ -1,5 +1,6 @@
 //! The consumer that calls a listener for each message.
 
+mod asked;
 mod queue;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -15,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::{ConsumeError, Error};
-use crate::instance::Instance;
+use crate::instance::{Instance, now_ms};
 use crate::message::{MessageQueue, Received};
 use crate::offsets::{Home, Offsets};
 use crate::rebalance::{self, Subscription};
@@ -104,6 +105,9 @@ struct Core {
     /// Bounds the listeners that run at once.
     workers: Arc<Semaphore>,
     assigned: Mutex<HashMap<MessageQueue, Assigned>>,
+    /// Held while queues are taken, given away, or begun elsewhere.
+    changing: tokio::sync::Mutex<()>,
+    started_ms: i64,
     stopping: watch::Sender<bool>,
 }
 
@@ -112,6 +116,7 @@ struct Assigned {
     stop: watch::Sender<bool>,
     /// Until when an orderly queue's lock is trusted, in ms since the consumer started; negative when it is not held.
     lock: Arc<Lock>,
+    progress: Arc<Progress>,
     task: JoinHandle<()>,
 }
 
@@ -232,6 +237,8 @@ impl PushConsumerBuilder {
         }
         let instance = Instance::new(&self.nameservers)?;
         let core = Arc::new(Core::new(self, listener, instance)?);
+        let answers = Arc::downgrade(&core);
+        core.instance.answer_by(answers);
         core.announce().await?;
         core.instance.start();
         let tasks = vec![
@@ -313,6 +320,8 @@ impl Core {
             offsets: Offsets::open(&settings.group, home)?,
             workers: Arc::new(Semaphore::new(settings.concurrency)),
             assigned: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+            started_ms: now_ms(),
             stopping: watch::Sender::new(false),
             listener,
             subscriptions,
@@ -385,6 +394,7 @@ impl Core {
     }
 
     async fn take(self: &Arc<Self>, topic: &str, share: Vec<MessageQueue>) {
+        let _changing = self.changing.lock().await;
         let wanted: HashSet<&MessageQueue> = share.iter().collect();
         let gone: Vec<(MessageQueue, Assigned)> = {
             let mut assigned = self.assigned.lock().expect("no holder panics");
@@ -452,23 +462,34 @@ impl Core {
                 return;
             }
         };
-        tracing::debug!(%queue, start, "consuming");
-        let stop = watch::Sender::new(false);
         let lock = Arc::new(Lock {
             origin: Instant::now(),
             until_ms: AtomicI64::new(-1),
             granted: Notify::new(),
         });
         lock.grant();
+        self.begin_at(queue, start, lock);
+    }
+
+    /// Begins to consume a queue at an offset.
+    fn begin_at(self: &Arc<Self>, queue: MessageQueue, start: i64, lock: Arc<Lock>) {
+        tracing::debug!(%queue, start, "consuming");
+        let stop = watch::Sender::new(false);
+        let progress = Arc::new(Progress::new(start));
         let run = QueueRun {
             core: Arc::clone(self),
             queue: queue.clone(),
-            progress: Arc::new(Progress::new(start)),
+            progress: Arc::clone(&progress),
             stop: stop.subscribe(),
             lock: Arc::clone(&lock),
         };
         let task = tokio::spawn(run.run());
-        let assigned = Assigned { stop, lock, task };
+        let assigned = Assigned {
+            stop,
+            lock,
+            progress,
+            task,
+        };
         let mut table = self.assigned.lock().expect("no holder panics");
         table.insert(queue, assigned);
     }

@@ -55,7 +55,7 @@ impl Subscription {
         self.tags.is_empty() || message.tag().is_some_and(|tag| self.tags.contains(tag))
     }
 
-    fn to_wire(&self) -> SubscriptionData {
+    pub(crate) fn to_wire(&self) -> SubscriptionData {
         SubscriptionData {
             topic: self.topic.clone(),
             sub_string: self.expression.clone(),

@@ -2,6 +2,10 @@
 
 /// What this server calls itself: the ordinal of Java 5.3.3 and 5.3.4, which share it.
 pub const CURRENT: i32 = 479;
+/// Before Java 3.0.7, the first client that can be told to reset its offsets, and asked for them.
+pub const V3_0_7_SNAPSHOT: i32 = 28;
+/// Before Java 3.1.8, the first client that tells of its inside and consumes a message on demand.
+pub const V3_1_8_SNAPSHOT: i32 = 62;
 /// Java 3.4.9, the first that honours `maxReconsumeTimes`.
 pub const V3_4_9: i32 = 121;
 /// Java 4.9.0.

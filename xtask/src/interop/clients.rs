@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use super::child::Running;
 use super::toolchain::{self, Missing};
 use crate::live::{self, Role};
+use crate::peer::JavaPeer;
 use crate::report::Verdict;
 
 /// Messages of the counting scenario.
@@ -28,6 +29,8 @@ const TOPICS: &[(&str, u32)] = &[
     ("delayed", 1),
     ("retried", 1),
     ("suspended", 1),
+    ("reset", 1),
+    ("handover", 2),
     ("count", 8),
 ];
 
@@ -109,6 +112,30 @@ pub(crate) fn run_over_tls() -> Result<Verdict> {
     run_only(OVER_TLS)
 }
 
+/// The Java clients against the Java server: what they assert of Apogee must hold there too.
+pub(crate) fn run_on_java() -> Result<Verdict> {
+    let binary = live::binary()?;
+    std::fs::remove_dir_all(toolchain::directory("home")?)?;
+    let mut commands = Vec::new();
+    for client in CLIENTS
+        .iter()
+        .filter(|client| client.name.starts_with("java"))
+    {
+        commands.push((*client, (client.prepare)()?));
+    }
+    let data = tempfile::tempdir()?;
+    let peer = JavaPeer::start(data.path(), DELAY_LEVELS)?;
+    for (client, _) in &commands {
+        create_topics(&binary, &peer.nameserver, &prefix(*client))?;
+    }
+    let failures = run_together(&mut commands, &peer.nameserver, data.path());
+    peer.stop().context("the Java server after the clients")?;
+    match failures.is_empty() {
+        true => Ok(Verdict::Passed),
+        false => bail!("{}", failures.join("; ")),
+    }
+}
+
 /// One client.
 pub(crate) fn run_only(client: Client) -> Result<Verdict> {
     run_all(&[client])
@@ -137,27 +164,11 @@ fn run_all(clients: &[Client]) -> Result<Verdict> {
     for (client, _) in &commands {
         create_topics(&binary, &nameserver.addr, &prefix(*client))?;
     }
-    let results: Vec<Result<()>> = thread::scope(|scope| {
-        let running: Vec<_> = commands
-            .iter_mut()
-            .map(|(client, command)| {
-                let (nameserver, data) = (&nameserver.addr, data.path());
-                scope.spawn(move || one(*client, command, nameserver, data))
-            })
-            .collect();
-        let joined = running
-            .into_iter()
-            .map(|each| each.join().expect("a runner does not panic"));
-        joined.collect()
-    });
+    let failures = run_together(&mut commands, &nameserver.addr, data.path());
     broker.stop().context("the broker after the clients")?;
     nameserver
         .stop()
         .context("the name server after the clients")?;
-    let failures: Vec<String> = results
-        .into_iter()
-        .filter_map(|result| Some(format!("{:#}", result.err()?)))
-        .collect();
     if !failures.is_empty() {
         bail!("{}", failures.join("; "));
     }
@@ -165,6 +176,24 @@ fn run_all(clients: &[Client]) -> Result<Verdict> {
         true => Ok(Verdict::Passed),
         false => Ok(Verdict::NotRun(missing.join("; "))),
     }
+}
+
+/// Runs the programs side by side. Gives what went wrong.
+fn run_together(commands: &mut [(Client, Command)], nameserver: &str, data: &Path) -> Vec<String> {
+    let results: Vec<Result<()>> = thread::scope(|scope| {
+        let running: Vec<_> = commands
+            .iter_mut()
+            .map(|(client, command)| scope.spawn(move || one(*client, command, nameserver, data)))
+            .collect();
+        let joined = running
+            .into_iter()
+            .map(|each| each.join().expect("a runner does not panic"));
+        joined.collect()
+    });
+    results
+        .into_iter()
+        .filter_map(|result| Some(format!("{:#}", result.err()?)))
+        .collect()
 }
 
 /// With the command that a user would take.
@@ -208,7 +237,7 @@ fn one(client: Client, command: &mut Command, nameserver: &str, data: &Path) -> 
     let mut program = Running::start(name, command, &data.join(format!("{name}.out")))?;
     let ended = program.wait(LIMIT);
     let printed = program.printed()?;
-    let verdicts = ["PASS ", "FAIL ", "SKIP "];
+    let verdicts = ["PASS ", "FAIL ", "SKIP ", "NOTE "];
     let lines: Vec<&str> = printed
         .lines()
         .filter(|line| verdicts.iter().any(|verdict| line.starts_with(verdict)))

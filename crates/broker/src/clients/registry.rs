@@ -126,6 +126,11 @@ impl<H: Clone> ConsumerGroup<H> {
         self.read().members.values().cloned().collect()
     }
 
+    /// Whether a member is on this connection.
+    pub(crate) fn has(&self, connection_id: u64) -> bool {
+        self.read().members.contains_key(&connection_id)
+    }
+
     /// Who takes part in sharing the queues. A client that has just come back on another connection counts once.
     pub(crate) fn client_ids(&self) -> Vec<String> {
         let state = self.read();

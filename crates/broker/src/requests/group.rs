@@ -100,6 +100,7 @@ fn delete(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
     if broker.groups.delete(&header.group_name) {
         tracing::info!(group = header.group_name, by = %call.connection.peer(), "a consumer group was deleted");
     }
+    broker.stats.delete_group(&header.group_name);
     if header.clean_offset {
         broker.offsets.delete_group(&header.group_name);
         broker.offsets.commit_deletions().map_err(|error| {

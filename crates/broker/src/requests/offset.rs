@@ -1,20 +1,19 @@
-//! Positions: of consumer groups (14, 15, 43, 222, 314), of delay levels (45), of queues (30, 31), by time (29, 32).
+//! Positions: of consumer groups (14, 15, 43), of delay levels (45), of queues (30, 31), by time (29, 32).
 //! Java 5.3: `ConsumerManageProcessor`, `AdminBrokerProcessor`.
 
-use protocol::body::{MessageQueue, ResetOffsetBody};
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::headers::{
-    BoundaryType, CloneGroupOffsetRequest, GetEarliestMsgStoretimeRequest,
-    GetEarliestMsgStoretimeResponse, GetMaxOffsetRequest, GetMaxOffsetResponse,
-    GetMinOffsetRequest, GetMinOffsetResponse, QueryConsumerOffsetRequest,
-    QueryConsumerOffsetResponse, ResetOffsetRequest, SearchOffsetRequest, SearchOffsetResponse,
-    UpdateConsumerOffsetRequest,
+    BoundaryType, GetEarliestMsgStoretimeRequest, GetEarliestMsgStoretimeResponse,
+    GetMaxOffsetRequest, GetMaxOffsetResponse, GetMinOffsetRequest, GetMinOffsetResponse,
+    QueryConsumerOffsetRequest, QueryConsumerOffsetResponse, SearchOffsetRequest,
+    SearchOffsetResponse, UpdateConsumerOffsetRequest,
 };
 use protocol::json;
 use storage::{Boundary, Read, ReadError, ReadMode, ReadStatus};
 
 use crate::Broker;
 use crate::call::{Call, Entry, Kind, Refusal, Reply};
+use crate::offsets::Commit;
 
 pub(crate) const HANDLERS: &[Entry] = &[
     (RequestCode::QUERY_CONSUMER_OFFSET, Kind::Inline, query),
@@ -33,12 +32,6 @@ pub(crate) const HANDLERS: &[Entry] = &[
         Kind::Blocking,
         earliest_time,
     ),
-    (
-        RequestCode::INVOKE_BROKER_TO_RESET_OFFSET,
-        Kind::Blocking,
-        reset,
-    ),
-    (RequestCode::CLONE_GROUP_OFFSET, Kind::Inline, copy),
 ];
 
 /// Queue numbers that an offset may be committed for; no topic has more queues.
@@ -119,14 +112,38 @@ fn update(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
             format!("QueueId {queue_id} is illegal, topic is {topic}"),
         ));
     }
-    // Consumers that have not heard of an operator's reset commit where they were before it.
+    // Consumers that have not followed an operator's reset commit where they were before it.
     if broker.offsets.has_reset(group, topic, queue_id) {
         return Ok(Reply::ok().remark("Offset has been previously reset"));
     }
+    let by_consumer = Commit {
+        offset: header.commit_offset,
+        pulled: None,
+        by: call.connection.id(),
+        at_ms: broker.now_ms(),
+    };
+    if commit(broker, group, topic, queue_id, by_consumer) {
+        Ok(Reply::ok())
+    } else {
+        Ok(Reply::ok().remark("another member of the group has come further in this queue"))
+    }
+}
+
+/// Takes over what a consumer says of its group's offset. False when another member has just said more.
+pub(crate) fn commit(
+    broker: &Broker,
+    group: &str,
+    topic: &str,
+    queue_id: i32,
+    commit: Commit,
+) -> bool {
+    let are_members = |one, other| {
+        let members = broker.clients.consumer_group(group);
+        members.is_some_and(|group| group.has(one) && group.has(other))
+    };
     broker
         .offsets
-        .commit(group, topic, queue_id, header.commit_offset);
-    Ok(Reply::ok())
+        .commit_of_consumer(group, topic, queue_id, commit, are_members)
 }
 
 fn all(broker: &Broker, _: &Call<'_>) -> Result<Reply, Refusal> {
@@ -172,7 +189,7 @@ fn by_time(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
     Ok(Reply::ok().header(&SearchOffsetResponse { offset }))
 }
 
-fn at_time(
+pub(crate) fn at_time(
     broker: &Broker,
     topic: &str,
     queue_id: i32,
@@ -192,106 +209,4 @@ fn earliest_time(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
         .earliest_store_time(&header.topic, header.queue_id)
         .unwrap_or(-1);
     Ok(Reply::ok().header(&GetEarliestMsgStoretimeResponse { timestamp_ms }))
-}
-
-/// An operator decides where a group goes on, by offset or by time; -1 as time is the end. Its consumers hear of it with
-/// their next pull. Java 5.3: `AdminBrokerProcessor.resetOffsetInner`, its way with `useServerSideResetOffset`.
-fn reset(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
-    let header: ResetOffsetRequest = call.header()?;
-    let (group, topic) = (header.group.as_str(), header.topic.as_str());
-    if !broker.keys().use_server_side_reset_offset {
-        return Err(Refusal::new(
-            ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
-            "resetting offsets inside clients is not supported; set useServerSideResetOffset=true",
-        ));
-    }
-    let Some(config) = broker.topics.get(topic) else {
-        return Err(Refusal::new(
-            ResponseCode::TOPIC_NOT_EXIST,
-            format!("Topic {topic} does not exist"),
-        ));
-    };
-    if broker.groups.get(group).is_none() {
-        return Err(Refusal::new(
-            ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST,
-            format!("Group {group} does not exist"),
-        ));
-    }
-    let queues = match header.queue_id {
-        queue_id if queue_id >= 0 => queue_id..queue_id.saturating_add(1),
-        _ => 0..config.read_queue_nums,
-    };
-    if queues.end > config.read_queue_nums {
-        return Err(Refusal::new(
-            ResponseCode::INVALID_PARAMETER,
-            format!(
-                "queue {} does not exist, the topic has {}",
-                header.queue_id, config.read_queue_nums
-            ),
-        ));
-    }
-    let named = header
-        .offset
-        .filter(|offset| header.queue_id >= 0 && *offset != -1);
-    let mut body = ResetOffsetBody::default();
-    for queue_id in queues {
-        let offset = match named {
-            Some(offset) => within(broker, topic, queue_id, offset)?,
-            None if header.timestamp_ms < 0 => broker.store.max_offset(topic, queue_id) as i64,
-            None => at_time(
-                broker,
-                topic,
-                queue_id,
-                header.timestamp_ms,
-                Boundary::Lower,
-            )?,
-        };
-        body.offset_table.insert(
-            MessageQueue::new(topic, &*broker.identity().name, queue_id),
-            offset,
-        );
-    }
-    for (queue, offset) in body.offset_table.iter() {
-        broker.offsets.reset(group, topic, queue.queue_id, *offset);
-    }
-    tracing::info!(group, topic, by = %call.connection.peer(), queues = body.offset_table.len(), "offsets were reset");
-    broker.offsets.fold().map_err(|error| {
-        Refusal::system_error(format!("cannot write consumerOffset.json: {error}"))
-    })?;
-    Ok(Reply::ok().body(json::encode(&body)))
-}
-
-fn within(broker: &Broker, topic: &str, queue_id: i32, offset: i64) -> Result<i64, Refusal> {
-    let min = broker.store.min_offset(topic, queue_id) as i64;
-    let max = broker.store.max_offset(topic, queue_id) as i64;
-    if (min..=max).contains(&offset) {
-        return Ok(offset);
-    }
-    Err(Refusal::system_error(format!(
-        "Target offset {offset} not in consume queue range [{min}-{max}]"
-    )))
-}
-
-/// One group takes over where another one is. Topics that connected consumers of the other one no longer subscribe to are
-/// left out, unless it is offline by the operator's word.
-fn copy(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
-    let header: CloneGroupOffsetRequest = call.header()?;
-    let from = header.src_group.as_str();
-    let topics = match header.topic.as_deref().map(str::trim) {
-        None | Some("") => broker.offsets.topics_of(from),
-        Some(topic) => std::iter::once(topic.to_owned()).collect(),
-    };
-    let consumers = broker
-        .clients
-        .consumer_group(from)
-        .filter(|_| !header.offline);
-    for topic in topics {
-        let wanted = consumers
-            .as_ref()
-            .is_none_or(|group| group.subscription(&topic).is_some());
-        if wanted && broker.topics.get(&topic).is_some() {
-            broker.offsets.copy(from, &header.dest_group, &topic);
-        }
-    }
-    Ok(Reply::ok())
 }

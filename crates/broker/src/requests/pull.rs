@@ -9,7 +9,7 @@ mod filter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use protocol::body::TopicConfig;
+use protocol::body::{SubscriptionGroupConfig, TopicConfig};
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::headers::PullMessageResponse;
 use protocol::reply::ReplyHead;
@@ -18,6 +18,7 @@ use storage::{Read, ReadError, ReadMode, ReadResult, ReadStatus};
 
 use crate::call::Refusal;
 use crate::longpoll::Waiter;
+use crate::offsets::ResetOfPull;
 use crate::overload;
 use crate::settings::Transfer;
 use crate::{Broker, MASTER_ID};
@@ -48,7 +49,7 @@ pub(crate) struct Pull {
     asked_offset: i64,
     transfer: Transfer,
     filter: Filter,
-    group_sys_flag: i32,
+    group: Arc<SubscriptionGroupConfig>,
 }
 
 /// Answers one pull, or lets it wait.
@@ -67,18 +68,12 @@ pub(crate) fn serve(
         pull,
         suspend,
         reset,
-    } = match check(broker, &settings, request) {
+    } = match check(broker, &settings, connection, request) {
         Ok(checked) => checked,
         Err(denied) => return refuse(&denied, head, replies),
     };
     if let Some(offset) = reset {
-        let answer = pull.nothing(
-            broker,
-            ResponseCode::PULL_OFFSET_MOVED,
-            OFFSET_RESET,
-            offset,
-        );
-        return reply(&answer, head, replies);
+        return reply(&pull.moved(broker, offset), head, replies);
     }
     if replies.pending_bytes() > BATCH_REPLY_BYTES_MAX {
         let (code, remark) = (
@@ -183,7 +178,10 @@ impl Pull {
     /// What the store's result means for the client.
     pub(crate) fn answer(&self, broker: &Broker, result: ReadResult) -> Answer {
         if result.status == ReadStatus::Found {
+            let (group, topic) = (&self.group.group_name, &self.topic.topic_name);
+            let bytes = result.records.iter().map(bytes::Bytes::len).sum();
             broker.counters.get(result.records.len());
+            broker.stats.got(topic, group, result.records.len(), bytes);
         }
         // A waiting pull has gone over messages that its filter did not take: the client goes on behind them.
         let skipped = self.offset > self.asked_offset
@@ -199,6 +197,22 @@ impl Pull {
             fields: self.fields(result.next_offset, result.min_offset, result.max_offset),
             records: result.records,
         }
+    }
+
+    /// The answer to a pull that waits, when an operator decided meanwhile where its group goes on.
+    pub(crate) fn reset(&self, broker: &Broker) -> Option<Answer> {
+        let (group, topic) = (&self.group.group_name, &self.topic.topic_name);
+        let offsets = &broker.offsets;
+        match offsets.reset_of_pull(group, topic, self.queue_id, self.asked_offset)? {
+            ResetOfPull::GoTo(offset) => Some(self.moved(broker, offset)),
+            ResetOfPull::Followed => None,
+        }
+    }
+
+    /// An answer that sends the client to where an operator wants its group.
+    fn moved(&self, broker: &Broker, offset: i64) -> Answer {
+        let code = ResponseCode::PULL_OFFSET_MOVED;
+        self.nothing(broker, code, OFFSET_RESET, offset)
     }
 
     /// An answer without messages, after which the client asks again from `next_offset`.
@@ -228,7 +242,7 @@ impl Pull {
             max_offset,
             offset_delta: None,
             topic_sys_flag: Some(self.topic.topic_sys_flag),
-            group_sys_flag: Some(self.group_sys_flag),
+            group_sys_flag: Some(self.group.group_sys_flag),
             forbidden_type: None,
         }
     }

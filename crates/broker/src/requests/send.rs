@@ -80,7 +80,7 @@ struct Draft {
 }
 
 /// Where a message is stored.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Target {
     /// In a topic of the batch, by position.
     Topic(usize),
@@ -485,6 +485,7 @@ impl Batch<'_> {
             let mut appended = Vec::with_capacity(messages.len());
             match self.broker.store.append(&messages, &mut appended) {
                 Ok(()) => {
+                    self.count(sends, drafts, &appended);
                     self.answer_one(waiting, &sends.text, &appended, &mut String::new(), replies)
                 }
                 Err(error) => self.refuse(waiting.head, &self.refusal_of(&error), replies),
@@ -515,6 +516,7 @@ impl Batch<'_> {
     }
 
     fn answer(&self, sends: &mut Sends, replies: &mut Replies) {
+        self.count(sends, &sends.drafts, &sends.appended);
         let mut ids = std::mem::take(&mut sends.ids);
         let mut rest = sends.appended.as_slice();
         for waiting in &sends.waiting {
@@ -525,6 +527,25 @@ impl Batch<'_> {
             self.answer_one(waiting, &sends.text, appended, &mut ids, replies);
         }
         sends.ids = ids;
+    }
+
+    /// Adds what was stored to the figures of its topics: once for each run of messages of one topic.
+    fn count(&self, sends: &Sends, drafts: &[Draft], appended: &[Appended]) {
+        let of_topic = |draft: &Draft| match draft.target {
+            Target::Topic(topic) => &*sends.topics[topic].topic_name,
+            Target::Schedule => protocol::topic::SCHEDULE,
+        };
+        let mut rest = appended;
+        for run in drafts.chunk_by(|one, next| one.target == next.target) {
+            let Some((stored, behind)) = rest.split_at_checked(run.len()) else {
+                return;
+            };
+            rest = behind;
+            if let (Some(first), Some(last)) = (stored.first(), stored.last()) {
+                let bytes = last.end.saturating_sub(first.physical_offset);
+                self.broker.stats.put(of_topic(&run[0]), run.len(), bytes);
+            }
+        }
     }
 
     fn answer_one(

@@ -249,6 +249,10 @@ impl SendBack {
         broker
             .counters
             .put(1, appended.physical_offset, appended.end);
+        let bytes = appended.end.saturating_sub(appended.physical_offset);
+        broker.stats.put(&stored_in, 1, bytes);
+        let origin = properties.get(names::RETRY_TOPIC).unwrap_or(record.topic);
+        broker.stats.returned(origin, &self.header.group);
         Ok(appended)
     }
 

@@ -1,20 +1,21 @@
-//! Figures: of topics (202), of groups (208, 303, 317). Java 5.3: `AdminBrokerProcessor`.
+//! Figures: of topics (202), of groups (208, 303, 317), by Java's names for them (315). Java 5.3: `AdminBrokerProcessor`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::body::{
-    ConsumeStats, ConsumeStatsList, MessageQueue, OffsetWrapper, QueryConsumeTimeSpanBody,
-    QueueTimeSpan, TopicConfig, TopicOffset, TopicStatsTable,
+    BrokerStatsData, BrokerStatsItem, ConsumeStats, ConsumeStatsList, MessageQueue, OffsetWrapper,
+    QueryConsumeTimeSpanBody, QueueTimeSpan, TopicConfig, TopicOffset, TopicStatsTable,
 };
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::headers::{
     GetConsumeStatsInBroker, GetConsumeStatsRequest, GetTopicStatsInfoRequest,
-    QueryConsumeTimeSpanRequest,
+    QueryConsumeTimeSpanRequest, ViewBrokerStatsDataRequest,
 };
 use protocol::json;
 
 use crate::Broker;
 use crate::call::{Call, Entry, Kind, Refusal, Reply};
+use crate::stats::Span;
 
 pub(crate) const HANDLERS: &[Entry] = &[
     (
@@ -29,6 +30,7 @@ pub(crate) const HANDLERS: &[Entry] = &[
         Kind::Blocking,
         time_spans,
     ),
+    (RequestCode::VIEW_BROKER_STATS_DATA, Kind::Inline, by_name),
 ];
 
 /// Between the topics of a request that names several.
@@ -57,7 +59,10 @@ fn topic(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
     let header: GetTopicStatsInfoRequest = call.header()?;
     let name = &header.topic;
     let config = existing(broker, name)?;
-    let mut body = TopicStatsTable::default();
+    let mut body = TopicStatsTable {
+        topic_put_tps: broker.stats.put_rate(name),
+        ..TopicStatsTable::default()
+    };
     for queue_id in 0..config.read_queue_nums.max(config.write_queue_nums) {
         let max_offset = broker.store.max_offset(name, queue_id) as i64;
         let offsets = TopicOffset {
@@ -90,15 +95,17 @@ fn group(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
 fn add_progress(broker: &Broker, group: &str, topic: &str, queues: i32, stats: &mut ConsumeStats) {
     for queue_id in 0..queues {
         let consumer_offset = broker.offsets.query(group, topic, queue_id).unwrap_or(0);
+        let pulled = broker.offsets.pulled(group, topic, queue_id);
         let offsets = OffsetWrapper {
             broker_offset: broker.store.max_offset(topic, queue_id) as i64,
             consumer_offset,
             last_timestamp: time_before(broker, topic, queue_id, consumer_offset).unwrap_or(0),
-            pull_offset: consumer_offset,
+            pull_offset: pulled.unwrap_or(consumer_offset).max(consumer_offset),
         };
         let queue = queue(broker, topic, queue_id);
         stats.offset_table.insert(queue, offsets);
     }
+    stats.consume_tps += broker.stats.got_rate(topic, group);
 }
 
 /// The progress of all groups, or of those that consume ordered topics.
@@ -124,6 +131,7 @@ fn all_groups(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
             add_progress(broker, &group, &topic, config.write_queue_nums, &mut stats);
             for offsets in stats.offset_table.values() {
                 body.total_diff += offsets.broker_offset - offsets.consumer_offset;
+                body.total_inflight_diff += offsets.pull_offset - offsets.consumer_offset;
             }
             of_group.push(stats);
         }
@@ -200,4 +208,28 @@ fn time_spans(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
     Ok(Reply::ok().body(json::encode(&QueryConsumeTimeSpanBody {
         consume_time_span_set: spans,
     })))
+}
+
+fn by_name(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
+    let header: ViewBrokerStatsDataRequest = call.header()?;
+    let (name, key) = (header.stats_name.as_str(), header.stats_key.as_str());
+    let cluster = &broker.identity().cluster;
+    let body = broker.stats.find(name, key, cluster, |item, figure| {
+        let of = |span| {
+            let snapshot = item.of(figure, span);
+            BrokerStatsItem {
+                avgpt: snapshot.average,
+                sum: snapshot.sum,
+                tps: snapshot.rate,
+            }
+        };
+        BrokerStatsData {
+            stats_day: of(Span::Day),
+            stats_hour: of(Span::Hour),
+            stats_minute: of(Span::Minute),
+        }
+    });
+    let body =
+        body.ok_or_else(|| Refusal::system_error(format!("The stats <{name}> <{key}> not exist")))?;
+    Ok(Reply::ok().body(json::encode(&body)))
 }

@@ -191,6 +191,7 @@ fn delete(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
     for name in &names {
         existed |= broker.topics.delete(name);
         broker.offsets.delete_topic(name);
+        broker.stats.delete_topic(name);
     }
     // The tables forget a topic before its data goes: the other way round a crash would leave a topic whose offsets
     // point beyond its queues.

@@ -1,8 +1,10 @@
 //! The consumption of one queue: pull, call the listener, and what becomes of messages that it does not take.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use protocol::body::ProcessQueueInfo;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -10,6 +12,7 @@ use tokio::time::sleep;
 use super::{ConsumeResult, Core, Lock, MessageModel};
 use crate::broker_calls::{PullCall, PullFound, SUSPEND};
 use crate::error::Error;
+use crate::instance::now_ms;
 use crate::message::{MessageQueue, Received};
 use crate::process_queue::ProcessQueue;
 use crate::rebalance;
@@ -30,6 +33,9 @@ const RECONSUME_TIMES_MAX: i32 = 16;
 /// How far one queue is pulled and consumed.
 pub(super) struct Progress {
     pending: Mutex<ProcessQueue>,
+    /// When the last message was consumed, in ms since 1970; at first, when the queue was taken.
+    consumed_ms: AtomicI64,
+    pulled_ms: AtomicI64,
     /// A message was consumed, so there is room or nothing left.
     consumed: Notify,
 }
@@ -38,8 +44,27 @@ impl Progress {
     pub(super) fn new(start: i64) -> Self {
         Self {
             pending: Mutex::new(ProcessQueue::new(start)),
+            consumed_ms: AtomicI64::new(now_ms()),
+            pulled_ms: AtomicI64::new(0),
             consumed: Notify::new(),
         }
+    }
+
+    /// What the queue's account says.
+    pub(super) fn info(&self) -> ProcessQueueInfo {
+        self.with(|pending| {
+            let (oldest, newest) = pending.ends().unwrap_or_default();
+            ProcessQueueInfo {
+                cached_msg_count: i32::try_from(pending.count()).unwrap_or(i32::MAX),
+                cached_msg_min_offset: oldest,
+                cached_msg_max_offset: newest,
+                cached_msg_size_in_mi_b: (pending.bytes() >> 20) as i32,
+                commit_offset: pending.commit_offset(),
+                last_consume_timestamp: self.consumed_ms.load(Ordering::Relaxed),
+                last_pull_timestamp: self.pulled_ms.load(Ordering::Relaxed),
+                ..ProcessQueueInfo::default()
+            }
+        })
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut ProcessQueue) -> R) -> R {
@@ -144,6 +169,7 @@ impl QueueRun {
             suspend: SUSPEND,
             lite: false,
         };
+        self.progress.pulled_ms.store(now_ms(), Ordering::Relaxed);
         let answer = core.instance.pull(&call).await?;
         let messages = match answer.found {
             PullFound::Messages(messages) => messages,
@@ -151,8 +177,11 @@ impl QueueRun {
             PullFound::OffsetMoved => {
                 tracing::warn!(
                     queue = %self.queue, asked = offset, next = answer.next_offset,
-                    "the offset lies outside the queue, going on inside"
+                    "the broker says where to go on: the offset lies outside the queue, or was reset"
                 );
+                // What was pulled before lies elsewhere; it must not be committed.
+                self.progress
+                    .with(|pending| pending.restart(answer.next_offset));
                 Vec::new()
             }
         };
@@ -183,6 +212,7 @@ impl QueueRun {
     fn done(&self, messages: &[i64]) {
         self.progress
             .with(|pending| messages.iter().for_each(|offset| pending.done(*offset)));
+        self.progress.consumed_ms.store(now_ms(), Ordering::Relaxed);
         self.record_progress();
         self.progress.consumed.notify_one();
     }

@@ -6,12 +6,14 @@ use protocol::body::MessageModel;
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::headers::PullMessageRequest;
 use protocol::{perm, sysflag};
-use remoting::Request;
+use remoting::{Connection, Request};
 
 use super::Pull;
 use super::filter::Filter;
 use crate::Broker;
 use crate::call::Refusal;
+use crate::offsets::{Commit, ResetOfPull};
+use crate::requests::offset;
 use crate::requests::send::topic::SEE_FAQ;
 use crate::settings::{Settings, Transfer};
 
@@ -65,6 +67,7 @@ pub(super) struct Checked {
 pub(super) fn check(
     broker: &Broker,
     settings: &Settings,
+    connection: &Connection,
     request: &Request<'_>,
 ) -> Result<Checked, Denied> {
     let keys = &settings.keys;
@@ -121,16 +124,23 @@ pub(super) fn check(
     }
     let filter = filter_of(broker, &header, group.consume_broadcast_enable)?;
     let (name, queue_id) = (&header.topic, header.queue_id);
-    let reset = broker.offsets.take_reset(group_name, name, queue_id);
+    let reset = broker
+        .offsets
+        .reset_of_pull(group_name, name, queue_id, header.queue_offset);
     // After a reset the offset that the client carries is the one that was left behind.
     if reset.is_none() && header.sys_flag & sysflag::PULL_COMMIT_OFFSET != 0 {
-        broker.offsets.commit(
-            group_name,
-            &header.topic,
-            header.queue_id,
-            header.commit_offset,
-        );
+        let commit = Commit {
+            offset: header.commit_offset,
+            pulled: Some(header.queue_offset),
+            by: connection.id(),
+            at_ms: broker.now_ms(),
+        };
+        offset::commit(broker, group_name, name, queue_id, commit);
     }
+    let reset = match reset {
+        Some(ResetOfPull::GoTo(offset)) => Some(offset),
+        Some(ResetOfPull::Followed) | None => None,
+    };
     let suspend = (header.sys_flag & sysflag::PULL_SUSPEND != 0)
         .then(|| suspend_of(settings, header.suspend_timeout_ms));
     let pull = Pull {
@@ -140,7 +150,7 @@ pub(super) fn check(
         asked_offset: header.queue_offset,
         transfer: asked_transfer(&header).at_most(settings.limits.warm),
         filter,
-        group_sys_flag: group.group_sys_flag,
+        group,
     };
     Ok(Checked {
         pull,

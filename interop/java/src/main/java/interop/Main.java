@@ -11,11 +11,15 @@ public final class Main {
         Sending sending = new Sending(clients);
         Consuming consuming = new Consuming(clients);
         Redelivering redelivering = new Redelivering(clients);
+        Resetting resetting = new Resetting(clients);
+        HandingOver handingOver = new HandingOver(clients);
         scenarios.runTogether(Arrays.asList(
             () -> sending.run(scenarios),
             () -> scenarios.run("push-concurrent", consuming::concurrent),
             () -> scenarios.run("push-orderly", consuming::orderly),
             () -> scenarios.run("broadcast", consuming::broadcast),
+            () -> scenarios.run("reset", () -> resetting.run(scenarios)),
+            () -> scenarios.run("handover", handingOver::killed),
             () -> {
                 scenarios.run("delayed", redelivering::delayed);
                 scenarios.run("retried", redelivering::retried);
