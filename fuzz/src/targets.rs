@@ -104,6 +104,7 @@ pub fn properties(bytes: &[u8]) {
 
 /// A message record.
 pub fn record(bytes: &[u8]) {
+    let _ = record::peek_properties(bytes);
     for check in [CheckBody::Yes, CheckBody::No] {
         if let Ok(record) = record::decode(bytes, check) {
             assert!(record.size as usize <= bytes.len());
@@ -111,6 +112,7 @@ pub fn record(bytes: &[u8]) {
                 record::peek_store_timestamp(bytes),
                 Some(record.store_timestamp_ms)
             );
+            assert_eq!(record::peek_properties(bytes), Some(record.properties));
         }
     }
 }

@@ -98,11 +98,17 @@ fn host() -> Result<String> {
     Ok(host.context("rustc does not name its host")?.to_owned())
 }
 
-/// Puts the golden bytes of `protocol` into the target's corpus, whole and without the lengths that a frame begins with, so that the fuzzer
+/// Puts the golden bytes of `protocol` into the target's corpus (expressions into that of filters), whole and without the lengths that a frame begins with, so that the fuzzer
 /// starts behind the first checks. What earlier runs found stays there.
 fn seed(target: &str) -> Result<PathBuf> {
     let corpus = root().join("fuzz/corpus").join(target);
     fs::create_dir_all(&corpus)?;
+    if target == "filter" {
+        for (number, (expression, _)) in crate::interop::expressions().enumerate() {
+            fs::write(corpus.join(format!("expression_{number}")), expression)?;
+        }
+        return Ok(corpus);
+    }
     for entry in fs::read_dir(root().join("crates/protocol/tests/golden"))? {
         let path = entry?.path();
         let Some(name) = path.file_stem().and_then(|name| name.to_str()) else {

@@ -5,9 +5,11 @@
 pub(crate) mod child;
 mod clients;
 mod directories;
+mod filters;
 mod mqadmin;
 mod redelivery;
 mod rust;
+mod sides;
 pub(crate) mod toolchain;
 
 use std::time::Instant;
@@ -15,6 +17,8 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::report::{Outcome, Verdict};
+
+pub(crate) use filters::expressions;
 
 /// Runs one part.
 type Part = fn() -> Result<Verdict>;
@@ -29,6 +33,7 @@ const PARTS: &[(&str, Part)] = &[
     ("mqadmin", mqadmin::run),
     ("directories", directories::run),
     ("redelivery", redelivery::run),
+    ("filters", filters::run),
 ];
 
 /// Runs all parts, or the one that is named; nothing when no part has that name. A client's name runs that client alone.

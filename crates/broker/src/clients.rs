@@ -58,7 +58,7 @@ impl Clients {
     }
 }
 
-/// Forgets clients that have been silent for `channelExpiredTimeout`, closes their connections, and forgets locks that
+/// Forgets clients that have been silent for `channelExpiredTimeout`, closes their connections, and forgets locks and filters that
 /// nobody renews.
 pub(crate) fn scan(broker: &Broker) {
     let silent = Duration::from_millis(broker.keys().channel_expired_timeout);
@@ -74,4 +74,8 @@ pub(crate) fn scan(broker: &Broker) {
         broker.clients.group_changed(broker, &group);
     }
     broker.locks.forget_expired(broker.now_ms());
+    let kept_ms = i64::try_from(broker.keys().filter_data_clean_time_span).unwrap_or(i64::MAX);
+    broker.filters.clean(broker.now_ms(), kept_ms, |group| {
+        broker.clients.consumer_group(group).is_some()
+    });
 }

@@ -53,6 +53,12 @@ configuration::keys! {
         register_name_server_period: u64 = 30000, "registerNameServerPeriod", unit "ms";
         /// Whether pulls of lite pull consumers are served.
         lite_pull_message_enable: bool = true, "litePullMessageEnable";
+        /// Whether consumers may filter by expressions (SQL92). Java's default is false.
+        enable_property_filter: bool = true, "enablePropertyFilter";
+        /// Whether an expression that a group subscribes to its retry topic with gives way to the one of the topic that a message was sent to first.
+        filter_support_retry: bool = false, "filterSupportRetry";
+        /// How long the filter of a group that nobody is connected for is kept.
+        filter_data_clean_time_span: u64 = 86400000, "filterDataCleanTimeSpan", unit "ms";
         /// Whether an operator's reset of offsets is kept here and handed out with the next pull.
         use_server_side_reset_offset: bool = true, "useServerSideResetOffset";
         /// A connection without a byte for this long is closed.

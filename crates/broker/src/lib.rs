@@ -8,6 +8,7 @@
 //! | [`config`], `settings` | the keys of a broker's configuration; what the message path needs of them |
 //! | `start` | from a configuration to a broker that listens, and back |
 //! | `topics`, `groups`, `offsets`, `persist` | what is kept in `config/*.json` |
+//! | `filters` | what consumers want beside tags: their expressions, compiled |
 //! | `clients`, `locks`, `notify` | who is connected, who may consume which queue in order, who must be told |
 //! | `longpoll` | pulls that wait for a message |
 //! | `schedule` | messages that are delivered later, by delay level |
@@ -35,6 +36,7 @@ mod system_topics;
 mod text;
 
 mod clients;
+mod filters;
 mod groups;
 mod locks;
 mod notify;
@@ -94,6 +96,7 @@ pub struct Broker {
     pub(crate) groups: groups::Groups,
     pub(crate) offsets: offsets::Offsets,
     pub(crate) clients: clients::Clients,
+    pub(crate) filters: filters::Filters,
     pub(crate) locks: locks::QueueLocks,
     pub(crate) longpoll: Arc<longpoll::LongPoll>,
     pub(crate) schedule: Arc<schedule::Schedule>,

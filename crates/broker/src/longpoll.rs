@@ -77,6 +77,8 @@ pub(crate) struct LongPoll {
 struct State {
     /// The memory of all waiters.
     account: Account,
+    /// What the filters of waiters take beside their places.
+    filter_bytes: usize,
     next_id: u64,
     waiters: HashMap<u64, Waiter>,
     queues: HashMap<Arc<str>, HashMap<i32, Queue>>,
@@ -98,6 +100,7 @@ impl LongPoll {
         LongPoll {
             state: Mutex::new(State {
                 account: Account::new(budget),
+                filter_bytes: 0,
                 next_id: 0,
                 waiters: HashMap::new(),
                 queues: HashMap::new(),
@@ -224,9 +227,15 @@ impl State {
             Queue::default()
         });
         queue.waiters.insert(id);
+        self.filter_bytes += waiter.pull.own_bytes();
         self.waiters.insert(id, waiter);
-        self.account.hold(self.waiters.len() * WAITER_BYTES);
+        self.count();
         is_new
+    }
+
+    fn count(&mut self) {
+        let bytes = self.waiters.len() * WAITER_BYTES + self.filter_bytes;
+        self.account.hold(bytes);
     }
 
     fn remove(&mut self, id: u64) -> Option<Waiter> {
@@ -244,7 +253,8 @@ impl State {
     /// Removes a waiter from everything but its queue's list.
     fn forget(&mut self, id: u64) -> Option<Waiter> {
         let waiter = self.waiters.remove(&id)?;
-        self.account.hold(self.waiters.len() * WAITER_BYTES);
+        self.filter_bytes -= waiter.pull.own_bytes();
+        self.count();
         self.deadlines.remove(&(waiter.look_at, id));
         self.by_connection.remove(&(waiter.connection.id(), id));
         Some(waiter)

@@ -32,6 +32,8 @@ pub(crate) use kept::{Kept, Snapshot};
 const CLIENT_SCAN_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two looks at the counters of messages. Java 5.3: `StoreStatsService`.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two writings of the filters, if they changed. Java 5.3: `BrokerController`.
+const FILTERS_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a failed write waits for its next attempt.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -113,6 +115,7 @@ async fn write_changes(broker: &Arc<Broker>) {
             |broker| broker.groups.fold()
         ),
         keep_offsets(broker),
+        keep_filters(broker),
     );
 }
 
@@ -176,6 +179,16 @@ async fn keep_offsets(broker: &Arc<Broker>) {
     }
 }
 
+/// What is lost of the filters comes back with heartbeats: they are written at intervals.
+async fn keep_filters(broker: &Arc<Broker>) {
+    let mut failing = false;
+    loop {
+        tokio::time::sleep(FILTERS_INTERVAL).await;
+        let written = blocking(broker, |broker| broker.filters.save()).await;
+        note(&mut failing, &written);
+    }
+}
+
 async fn blocking(broker: &Arc<Broker>, write: Write) -> io::Result<()> {
     let broker = broker.clone();
     match tokio::task::spawn_blocking(move || write(&broker)).await {
@@ -211,6 +224,7 @@ pub(crate) fn fold_all(broker: &Broker) -> io::Result<()> {
         broker.topics.fold(),
         broker.groups.fold(),
         broker.offsets.fold(),
+        broker.filters.save(),
     ];
     folded.into_iter().collect()
 }

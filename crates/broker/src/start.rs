@@ -19,7 +19,7 @@ use crate::service::BrokerService;
 use crate::settings::Settings;
 use crate::{BLOCKING_REQUESTS_MAX, Broker, Context, Identity, MASTER_ID};
 use crate::{
-    arrivals, clients, groups, locks, longpoll, offsets, persist, registration, schedule,
+    arrivals, clients, filters, groups, locks, longpoll, offsets, persist, registration, schedule,
     system_topics, topics,
 };
 
@@ -87,12 +87,13 @@ impl Broker {
                 let groups = groups::Groups::load(&config_dir, disk.clone())?;
                 let offsets = offsets::Offsets::load(&config_dir, disk.clone())?;
                 offsets.clamp(|topic, queue_id| store.max_offset(topic, queue_id) as i64);
+                let filters = filters::Filters::load(&config_dir, disk.clone(), clock.now_ms());
                 let schedule = schedule::Schedule::load(&config_dir, disk, store.clone(), clock)?;
-                Ok((store, topics, groups, offsets, schedule))
+                Ok((store, topics, groups, offsets, filters, schedule))
             })
             .await?
         };
-        let (store, topics, groups, offsets, schedule) = loaded;
+        let (store, topics, groups, offsets, filters, schedule) = loaded;
 
         let (gate, gate_receiver) = watch::channel(Gate::default());
         store.on_flush(move |state| pass_on(&gate, state));
@@ -124,6 +125,7 @@ impl Broker {
             groups,
             offsets,
             clients: clients::Clients::default(),
+            filters,
             locks: locks::QueueLocks::default(),
             schedule: Arc::new(schedule),
             budget: budget.clone(),

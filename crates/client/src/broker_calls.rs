@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use protocol::body::{
-    GetConsumerListByGroupResponseBody, LockBatchRequestBody, LockBatchResponseBody,
-    UnlockBatchRequestBody,
+    CheckClientRequestBody, GetConsumerListByGroupResponseBody, LockBatchRequestBody,
+    LockBatchResponseBody, UnlockBatchRequestBody,
 };
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
@@ -23,6 +23,9 @@ use protocol::sysflag;
 use crate::error::Error;
 use crate::instance::{CALL_TIMEOUT, Instance, refused};
 use crate::message::{MessageQueue, Received};
+use crate::rebalance::Subscription;
+use crate::route::MASTER_ID;
+use crate::selector::MessageSelector;
 
 /// The delay level of a message's first retry.
 const FIRST_RETRY_LEVEL: i32 = 3;
@@ -39,8 +42,8 @@ pub(crate) struct PullCall<'a> {
     pub(crate) queue: &'a MessageQueue,
     pub(crate) offset: i64,
     pub(crate) messages_max: i32,
-    /// The tag expression, sent along; `None` when the heartbeat said it.
-    pub(crate) expression: Option<&'a str>,
+    /// What is wanted, sent along; `None` when the heartbeat said it.
+    pub(crate) selector: Option<&'a MessageSelector>,
     pub(crate) version: i64,
     /// Commits this offset in passing.
     pub(crate) commit: Option<i64>,
@@ -80,7 +83,7 @@ impl Instance {
         if !call.suspend.is_zero() {
             sys_flag |= sysflag::PULL_SUSPEND;
         }
-        if call.expression.is_some() {
+        if call.selector.is_some() {
             sys_flag |= sysflag::PULL_SUBSCRIPTION;
         }
         if call.lite {
@@ -95,9 +98,13 @@ impl Instance {
             sys_flag,
             commit_offset: call.commit.unwrap_or(0),
             suspend_timeout_ms: call.suspend.as_millis() as i64,
-            subscription: call.expression.map(str::to_owned),
+            subscription: call.selector.map(|wanted| wanted.expression().to_owned()),
             sub_version: call.version,
-            expression_type: Some("TAG".to_owned()),
+            expression_type: Some(
+                call.selector
+                    .map_or("TAG", MessageSelector::kind)
+                    .to_owned(),
+            ),
             ..PullMessageRequest::default()
         };
         let code = if call.lite {
@@ -223,7 +230,7 @@ impl Instance {
             topic: topic.to_owned(),
             wanted: "read",
         })?;
-        let addr = self.broker_address(&queue.broker_name, crate::route::MASTER_ID, true)?;
+        let addr = self.broker_address(&queue.broker_name, MASTER_ID, true)?;
         let header = GetConsumerListByGroupRequest {
             consumer_group: group.to_owned(),
         };
@@ -235,6 +242,31 @@ impl Instance {
         Ok(members)
     }
 
+    /// Asks every broker of the topic whether it takes the subscription, as Java's clients do before they start. Brokers take every tag.
+    pub(crate) async fn check_subscription(
+        &self,
+        group: &str,
+        subscription: &Subscription,
+    ) -> Result<(), Error> {
+        if subscription.selector.is_by_tag() {
+            return Ok(());
+        }
+        let route = self.route(&subscription.topic).await?;
+        let body = json::encode(&CheckClientRequestBody {
+            client_id: self.client_id().to_owned(),
+            group: group.to_owned(),
+            subscription_data: Some(subscription.to_wire()),
+            ..CheckClientRequestBody::default()
+        });
+        for broker_name in route.brokers.keys() {
+            let addr = self.broker_address(broker_name, MASTER_ID, true)?;
+            let request = Command::request(RequestCode::CHECK_CLIENT_CONFIG, &());
+            let request = request.with_body(body.clone());
+            self.call(&addr, request, CALL_TIMEOUT).await?;
+        }
+        Ok(())
+    }
+
     /// Locks queues of one broker for orderly consumption; returns those that were granted.
     pub(crate) async fn lock(
         &self,
@@ -242,7 +274,7 @@ impl Instance {
         broker_name: &str,
         queues: &[MessageQueue],
     ) -> Result<Vec<MessageQueue>, Error> {
-        let addr = self.broker_address(broker_name, crate::route::MASTER_ID, false)?;
+        let addr = self.broker_address(broker_name, MASTER_ID, false)?;
         let body = LockBatchRequestBody {
             consumer_group: group.to_owned(),
             client_id: self.client_id().to_owned(),

@@ -25,6 +25,7 @@ mod pull;
 mod push;
 mod rebalance;
 mod route;
+mod selector;
 
 pub use assignment::allocate_averagely;
 pub use error::{ConsumeError, Error, SendError};
@@ -33,3 +34,4 @@ pub use message::{Message, MessageQueue, Received, SendReceipt, SendStatus};
 pub use producer::{Producer, ProducerBuilder};
 pub use pull::{PullConsumer, PullStatus, Pulled};
 pub use push::{ConsumeResult, MessageModel, PushConsumer, PushConsumerBuilder, StartFrom};
+pub use selector::MessageSelector;

@@ -18,6 +18,7 @@ use crate::message::{MessageQueue, Received};
 use crate::offsets::{Home, Offsets};
 use crate::push::{MessageModel, StartFrom};
 use crate::rebalance::{self, Subscription};
+use crate::selector::MessageSelector;
 
 /// Fetched batches that wait for a poll, over all queues: fetching pauses above it.
 const FETCHED_BATCHES_MAX: usize = 64;
@@ -33,7 +34,7 @@ const PULL_FAILED_PAUSE: Duration = Duration::from_secs(3);
 pub struct LitePullConsumerBuilder {
     group: String,
     nameservers: String,
-    subscriptions: Vec<(String, String)>,
+    subscriptions: Vec<(String, MessageSelector)>,
     assigned: Vec<MessageQueue>,
     start: StartFrom,
     auto_commit: bool,
@@ -80,10 +81,14 @@ struct Batch {
 }
 
 impl LitePullConsumerBuilder {
-    /// Adds a topic whose queues the group shares; `expression` is `*` or tags joined by `||`.
+    /// Adds a topic whose queues the group shares. `selector` is `"*"`, tags joined by `||`, or [`MessageSelector::by_sql`].
     #[must_use]
-    pub fn subscribe(mut self, topic: impl Into<String>, expression: impl Into<String>) -> Self {
-        self.subscriptions.push((topic.into(), expression.into()));
+    pub fn subscribe(
+        mut self,
+        topic: impl Into<String>,
+        selector: impl Into<MessageSelector>,
+    ) -> Self {
+        self.subscriptions.push((topic.into(), selector.into()));
         self
     }
 
@@ -111,7 +116,8 @@ impl LitePullConsumerBuilder {
     /// Starts fetching.
     ///
     /// # Errors
-    /// When neither or both of subscriptions and queues are given, or a topic has no route.
+    /// When neither or both of subscriptions and queues are given, a topic has no route, or a broker does not take an
+    /// expression.
     pub async fn start(self) -> Result<LitePullConsumer, ConsumeError> {
         if self.subscriptions.is_empty() == self.assigned.is_empty() {
             return Err(ConsumeError::Configuration {
@@ -273,7 +279,7 @@ impl Core {
         let mut subscriptions: BTreeMap<String, Subscription> = settings
             .subscriptions
             .iter()
-            .map(|(topic, expression)| (topic.clone(), Subscription::new(topic, expression)))
+            .map(|(topic, selector)| (topic.clone(), Subscription::new(topic, selector.clone())))
             .collect();
         for queue in &settings.assigned {
             let topic = &queue.topic;
@@ -308,6 +314,12 @@ impl Core {
             .identify(|identity| identity.consumer_data_set.push(data));
         for topic in self.subscriptions.keys() {
             self.instance.fetch_route(topic).await?;
+        }
+        for subscription in &all {
+            let group = &self.settings.group;
+            self.instance
+                .check_subscription(group, subscription)
+                .await?;
         }
         Ok(())
     }
@@ -406,7 +418,7 @@ impl Core {
                 queue: &queue,
                 offset: next,
                 messages_max: PULL_BATCH,
-                expression: Some(&subscription.expression),
+                selector: Some(&subscription.selector),
                 version: subscription.version,
                 commit: None,
                 suspend: SUSPEND,

@@ -7,6 +7,7 @@ use crate::broker_calls::{PullCall, PullFound};
 use crate::error::Error;
 use crate::instance::{Instance, now_ms};
 use crate::message::{MessageQueue, Received};
+use crate::selector::MessageSelector;
 
 /// Pulls from queues that the caller names. It joins no rebalancing: any number of them read the same queue.
 pub struct PullConsumer {
@@ -21,7 +22,7 @@ pub enum PullStatus {
     Found,
     /// There is nothing at or beyond the offset yet.
     NoNewMessage,
-    /// Messages were there; the tag expression matched none.
+    /// Messages were there; the selector took none.
     NoMatchedMessage,
     /// The offset lies outside the queue; [`Pulled::next_offset`] lies inside.
     OffsetIllegal,
@@ -64,26 +65,27 @@ impl PullConsumer {
         Ok(self.instance.fetch_route(topic).await?.readable.clone())
     }
 
-    /// Pulls at most `messages_max` messages from `offset` on whose tag matches `expression` (`*`, or `a || b`).
-    /// Waits up to `wait` for the first.
+    /// Pulls at most `messages_max` messages from `offset` on that `selector` takes: `"*"`, `"a || b"` by tags, or
+    /// [`MessageSelector::by_sql`]. Waits up to `wait` for the first.
     ///
     /// # Errors
     /// When the broker cannot be asked or refuses.
     pub async fn pull(
         &self,
         queue: &MessageQueue,
-        expression: &str,
+        selector: impl Into<MessageSelector>,
         offset: i64,
         messages_max: i32,
         wait: Duration,
     ) -> Result<Pulled, Error> {
         self.instance.route(&queue.topic).await?;
+        let selector = selector.into();
         let call = PullCall {
             group: &self.group,
             queue,
             offset,
             messages_max,
-            expression: Some(expression),
+            selector: Some(&selector),
             version: now_ms(),
             commit: None,
             suspend: wait,

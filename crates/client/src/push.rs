@@ -20,6 +20,7 @@ use crate::instance::{Instance, now_ms};
 use crate::message::{MessageQueue, Received};
 use crate::offsets::{Home, Offsets};
 use crate::rebalance::{self, Subscription};
+use crate::selector::MessageSelector;
 
 use queue::{Progress, QueueRun};
 
@@ -74,7 +75,7 @@ type Listener =
 pub struct PushConsumerBuilder {
     group: String,
     nameservers: String,
-    subscriptions: Vec<(String, String)>,
+    subscriptions: Vec<(String, MessageSelector)>,
     model: MessageModel,
     start: StartFrom,
     listener: Option<Listener>,
@@ -144,10 +145,14 @@ impl Lock {
 }
 
 impl PushConsumerBuilder {
-    /// Adds a topic; `expression` is `*` or tags joined by `||`.
+    /// Adds a topic. `selector` is `"*"`, tags joined by `||`, or [`MessageSelector::by_sql`].
     #[must_use]
-    pub fn subscribe(mut self, topic: impl Into<String>, expression: impl Into<String>) -> Self {
-        self.subscriptions.push((topic.into(), expression.into()));
+    pub fn subscribe(
+        mut self,
+        topic: impl Into<String>,
+        selector: impl Into<MessageSelector>,
+    ) -> Self {
+        self.subscriptions.push((topic.into(), selector.into()));
         self
     }
 
@@ -222,7 +227,7 @@ impl PushConsumerBuilder {
     /// Joins the group and begins to consume.
     ///
     /// # Errors
-    /// When the settings lack something, or no name server knows a subscribed topic.
+    /// When the settings lack something, no name server knows a subscribed topic, or a broker does not take an expression.
     pub async fn start(self) -> Result<PushConsumer, ConsumeError> {
         let missing = |reason: &str| ConsumeError::Configuration {
             group: self.group.clone(),
@@ -306,7 +311,7 @@ impl Core {
         let mut subscriptions: BTreeMap<String, Subscription> = settings
             .subscriptions
             .iter()
-            .map(|(topic, expression)| (topic.clone(), Subscription::new(topic, expression)))
+            .map(|(topic, selector)| (topic.clone(), Subscription::new(topic, selector.clone())))
             .collect();
         let home = match settings.model {
             MessageModel::Clustering => {
@@ -349,6 +354,12 @@ impl Core {
                 Err(Error::NoRoute { .. }) if rebalance::is_retry(topic) => {}
                 Err(error) => return Err(error),
             }
+        }
+        for subscription in &all {
+            let group = &self.settings.group;
+            self.instance
+                .check_subscription(group, subscription)
+                .await?;
         }
         Ok(())
     }

@@ -11,15 +11,16 @@ use crate::error::Error;
 use crate::instance::{Instance, now_ms};
 use crate::message::{MessageQueue, Received};
 use crate::push::{MessageModel, StartFrom};
+use crate::selector::MessageSelector;
 
 /// How often shares are computed even when no broker says that the group changed.
 pub(crate) const PERIOD: Duration = Duration::from_secs(20);
 
-/// One subscribed topic and its tag expression.
+/// One subscribed topic and what is wanted of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Subscription {
     pub(crate) topic: String,
-    pub(crate) expression: String,
+    pub(crate) selector: MessageSelector,
     /// Rises with every change, so that brokers keep the newest.
     pub(crate) version: i64,
     /// Empty: every tag.
@@ -27,14 +28,10 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    /// `expression` is `*` or tags joined by `||`.
-    pub(crate) fn new(topic: &str, expression: &str) -> Self {
-        let expression = if expression.trim().is_empty() {
-            "*"
-        } else {
-            expression.trim()
-        };
-        let tags = if expression == "*" {
+    pub(crate) fn new(topic: &str, selector: impl Into<MessageSelector>) -> Self {
+        let selector = selector.into();
+        let expression = selector.expression();
+        let tags = if !selector.is_by_tag() || expression == "*" {
             HashSet::new()
         } else {
             let tags = expression.split("||").map(str::trim);
@@ -44,13 +41,13 @@ impl Subscription {
         };
         Self {
             topic: topic.to_owned(),
-            expression: expression.to_owned(),
             version: now_ms(),
             tags,
+            selector,
         }
     }
 
-    /// Brokers filter by a hash of the tag; what collides is dropped here.
+    /// Brokers filter by a hash of the tag; what collides is dropped here. Expressions are theirs alone.
     pub(crate) fn accepts(&self, message: &Received) -> bool {
         self.tags.is_empty() || message.tag().is_some_and(|tag| self.tags.contains(tag))
     }
@@ -58,7 +55,8 @@ impl Subscription {
     pub(crate) fn to_wire(&self) -> SubscriptionData {
         SubscriptionData {
             topic: self.topic.clone(),
-            sub_string: self.expression.clone(),
+            sub_string: self.selector.expression().to_owned(),
+            expression_type: self.selector.kind().to_owned(),
             tags_set: self.tags.iter().cloned().collect(),
             code_set: self.tags.iter().map(|tag| tags::hash_code(tag)).collect(),
             sub_version: self.version,

@@ -66,7 +66,8 @@ const GROUPS: &[Group] = &[
             "brokerName", "brokerPermission", "brokerTopicEnable", "channelExpiredTimeout", "cleanFileForciblyEnable", "cleanResourceInterval",
             "clusterTopicEnable", "configBlackList", "configStorePath", "defaultQueryMaxNum", "defaultTopicQueueNums", "deleteFileBatchMax",
             "deleteTopicWithBrokerRegistration", "deleteWhen", "diskMaxUsedSpaceRatio", "diskSpaceCleanForciblyRatio", "diskSpaceWarningLevelRatio",
-            "enableAllTopicList", "enableTopicList", "fileReservedTime", "flushConsumerOffsetInterval", "flushDelayOffsetInterval", "flushDiskType", "flushIntervalCommitLog",
+            "enableAllTopicList", "enablePropertyFilter", "enableTopicList", "fileReservedTime", "filterDataCleanTimeSpan", "filterSupportRetry",
+            "flushConsumerOffsetInterval", "flushDelayOffsetInterval", "flushDiskType", "flushIntervalCommitLog",
             "kvConfigPath", "listenPort", "litePullMessageEnable", "longPollingEnable", "maxHashSlotNum", "maxIndexNum", "maxMessageSize",
             "maxTransferBytesOnMessageInDisk", "maxTransferBytesOnMessageInMemory", "maxTransferCountOnMessageInDisk",
             "maxTransferCountOnMessageInMemory", "messageDelayLevel", "messageIndexEnable", "msgTraceTopicName", "namesrvAddr", "needWaitForService",
@@ -192,11 +193,15 @@ const GROUPS: &[Group] = &[
     },
     // SQL92 filters.
     Group {
-        reason: "SQL92 filters are planned and not there yet",
+        reason: "expressions are compiled and asked of messages themselves: there are no bits of messages to keep beside the queues",
         keys: &[
-            "bitMapLengthConsumeQueueExt", "enableCalcFilterBitMap", "enableConsumeQueueExt", "enablePropertyFilter", "expectConsumerNumUseFilter",
-            "filterSupportRetry", "mappedFileSizeConsumeQueueExt", "maxErrorRateOfBloomFilter", "maxFilterMessageSize",
+            "bitMapLengthConsumeQueueExt", "enableCalcFilterBitMap", "enableConsumeQueueExt", "expectConsumerNumUseFilter",
+            "mappedFileSizeConsumeQueueExt", "maxErrorRateOfBloomFilter",
         ],
+    },
+    Group {
+        reason: "a pull looks at 800 messages or 4 MiB of them at most, and goes on with the next pull",
+        keys: &["maxFilterMessageSize"],
     },
     // Compaction topics.
     Group {
@@ -233,7 +238,7 @@ const GROUPS: &[Group] = &[
         keys: &[
             "aclCacheExpiredSecond", "aclCacheMaxNum", "aclCacheRefreshSecond", "aclEnable", "authConfigPath", "authenticationEnabled",
             "authenticationMetadataProvider", "authenticationProvider", "authenticationStrategy", "authenticationWhitelist", "authorizationEnabled",
-            "authorizationMetadataProvider", "authorizationProvider", "authorizationStrategy", "authorizationWhitelist", "filterDataCleanTimeSpan",
+            "authorizationMetadataProvider", "authorizationProvider", "authorizationStrategy", "authorizationWhitelist",
             "initAuthenticationUser", "innerClientAuthenticationCredentials", "migrateAuthFromV1Enabled", "statefulAuthenticationCacheExpiredSecond",
             "statefulAuthenticationCacheMaxNum", "statefulAuthorizationCacheExpiredSecond", "statefulAuthorizationCacheMaxNum",
             "userCacheExpiredSecond", "userCacheMaxNum", "userCacheRefreshSecond",

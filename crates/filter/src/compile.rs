@@ -46,6 +46,13 @@ impl Filter {
         Ok(Filter::of(&parse(text)?))
     }
 
+    /// Memory that it takes, in bytes, about; for those who keep many.
+    pub fn bytes(&self) -> usize {
+        let names = self.names.iter().map(|name| size_of_val(name) + name.len());
+        let nodes = self.nodes.iter().map(Node::bytes);
+        size_of::<Filter>() + names.sum::<usize>() + nodes.sum::<usize>()
+    }
+
     /// Compiles a tree that [`parse`] gave.
     pub(crate) fn of(tree: &Expression) -> Filter {
         let mut compiler = Compiler::default();
@@ -58,6 +65,20 @@ impl Filter {
             nodes: compiler.nodes.into(),
             names: names.into(),
         }
+    }
+}
+
+impl Node {
+    fn bytes(&self) -> usize {
+        let behind = match self {
+            Node::Text(text) | Node::Search(_, _, text, _) => text.len(),
+            Node::And(parts) | Node::Or(parts) => size_of_val(&**parts),
+            // A place in the tree, and an allocation for the text.
+            Node::In(_, texts, _) => texts.iter().map(|text| 48 + text.len()).sum(),
+            Node::Like(_, like, _) => like.bytes(),
+            _ => 0,
+        };
+        size_of::<Node>() + behind
     }
 }
 

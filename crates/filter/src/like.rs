@@ -36,6 +36,11 @@ impl Like {
         Some(Like(parts.into()))
     }
 
+    /// Memory behind the pattern, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.0)
+    }
+
     pub(crate) fn matches(&self, text: &str) -> bool {
         let parts = &self.0;
         let mut rest = text.chars();

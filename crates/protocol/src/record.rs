@@ -12,8 +12,8 @@ use thiserror::Error;
 
 pub use checksum::{PROPERTY_BYTES as CHECKSUM_PROPERTY_BYTES, is_intact, without_checksum};
 pub use layout::{
-    HEAD_BYTES, Layout, peek_magic, peek_physical_offset, peek_queue_id, peek_queue_offset,
-    peek_size, peek_store_timestamp, peek_sys_flag,
+    HEAD_BYTES, Layout, peek_magic, peek_physical_offset, peek_properties, peek_queue_id,
+    peek_queue_offset, peek_size, peek_store_timestamp, peek_sys_flag,
 };
 
 use crate::sysflag;

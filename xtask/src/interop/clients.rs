@@ -31,6 +31,7 @@ const TOPICS: &[(&str, u32)] = &[
     ("suspended", 1),
     ("reset", 1),
     ("handover", 2),
+    ("selected", 2),
     ("count", 8),
 ];
 
@@ -226,7 +227,7 @@ fn prefix(client: Client) -> String {
     client.name.replace('.', "_")
 }
 
-/// Runs one program and shows its lines.
+/// Runs one program to its last scenario and shows its lines.
 fn one(client: Client, command: &mut Command, nameserver: &str, data: &Path) -> Result<()> {
     let name = client.name;
     let home = toolchain::directory("home")?.join(name);
@@ -234,8 +235,43 @@ fn one(client: Client, command: &mut Command, nameserver: &str, data: &Path) -> 
     let command = command
         .env("HOME", &home)
         .args([nameserver, &prefix(client), COUNT]);
-    let mut program = Running::start(name, command, &data.join(format!("{name}.out")))?;
-    let ended = program.wait(LIMIT);
+    let output = data.join(format!("{name}.out"));
+    let passed = scenarios(name, command, &output, LIMIT)?;
+    if !passed.contains(&"PASS count".to_owned()) {
+        bail!("{name} ended without its last scenario");
+    }
+    Ok(())
+}
+
+/// Runs one part of the Java program.
+pub(super) fn java_part(
+    version: &str,
+    arguments: [&str; 4],
+    output: &Path,
+    limit: Duration,
+) -> Result<()> {
+    let mut command = java(version, &[])?;
+    let name = format!("java-{version}");
+    let part = format!("PASS {}", arguments[3]);
+    let passed = scenarios(&name, command.args(arguments), output, limit)?;
+    if !passed.contains(&part) {
+        bail!("{name} ended without {part}");
+    }
+    Ok(())
+}
+
+/// Runs a program, shows the line of each scenario and gives them.
+///
+/// # Errors
+/// When one failed, or the program did.
+fn scenarios(
+    name: &str,
+    command: &mut Command,
+    output: &Path,
+    limit: Duration,
+) -> Result<Vec<String>> {
+    let mut program = Running::start(name, command, output)?;
+    let ended = program.wait(limit);
     let printed = program.printed()?;
     let verdicts = ["PASS ", "FAIL ", "SKIP ", "NOTE "];
     let lines: Vec<&str> = printed
@@ -259,8 +295,5 @@ fn one(client: Client, command: &mut Command, nameserver: &str, data: &Path) -> 
             kept.display()
         );
     }
-    if !lines.contains(&"PASS count") {
-        bail!("{name} ended without its last scenario");
-    }
-    Ok(())
+    Ok(lines.into_iter().map(str::to_owned).collect())
 }

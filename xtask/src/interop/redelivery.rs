@@ -1,15 +1,13 @@
 //! Messages that wait: the same delays against Apogee and the Java server, and directories that change sides while messages wait in them.
 
-use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use client::{Message, MessageQueue, Producer, PullConsumer, Received};
 
 use super::clients::create_topic;
-use crate::live::{self, Role};
-use crate::peer::JavaPeer;
+use super::sides::Side;
+use crate::live;
 use crate::report::Verdict;
 
 /// Level 1 is over at once; level 2 lasts longer than a server takes to stop, and messages wait in it.
@@ -35,7 +33,8 @@ pub(super) fn run() -> Result<Verdict> {
         let step = |side: Side, step: usize| {
             let context =
                 || format!("step {step}, on {side:?}, in a directory that {first:?} made");
-            side.on(dir.path(), &binary, |nameserver| {
+            side.on(dir.path(), &binary, CONFIG, |nameserver| {
+                create_topic(&binary, nameserver, TOPIC, 1)?;
                 runtime
                     .block_on(exchange(nameserver, step))
                     .with_context(context)
@@ -50,43 +49,6 @@ pub(super) fn run() -> Result<Verdict> {
         );
     }
     Ok(Verdict::Passed)
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Apogee,
-    Java,
-}
-
-impl Side {
-    fn other(self) -> Side {
-        match self {
-            Side::Apogee => Side::Java,
-            Side::Java => Side::Apogee,
-        }
-    }
-
-    /// Starts the server on the directory, works, and stops it cleanly.
-    fn on(self, dir: &Path, binary: &Path, work: impl FnOnce(&str) -> Result<()>) -> Result<()> {
-        fs::create_dir_all(dir)?;
-        match self {
-            Side::Java => {
-                let peer = JavaPeer::start(dir, CONFIG)?;
-                create_topic(binary, &peer.nameserver, TOPIC, 1)?;
-                work(&peer.nameserver)?;
-                peer.stop()
-            }
-            Side::Apogee => {
-                let nameserver = Role::nameserver(binary, dir)?;
-                let broker = Role::broker(binary, dir, &nameserver.addr, CONFIG)?;
-                live::wait_for_broker(&nameserver.addr)?;
-                create_topic(binary, &nameserver.addr, TOPIC, 1)?;
-                work(&nameserver.addr)?;
-                broker.stop()?;
-                nameserver.stop()
-            }
-        }
-    }
 }
 
 /// Receives what the step before left waiting, sends messages that this one delivers, and messages for the next.

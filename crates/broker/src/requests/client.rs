@@ -19,6 +19,8 @@ use remoting::Connection;
 use crate::Broker;
 use crate::call::{Call, Entry, Kind, Refusal, Reply};
 use crate::clients::{Client, Consumer};
+use crate::filters;
+use crate::requests::pull::check::{check_kind, may_filter_by, unreadable};
 
 pub(crate) const HANDLERS: &[Entry] = &[
     (RequestCode::HEART_BEAT, Kind::Inline, heartbeat),
@@ -66,9 +68,16 @@ fn heartbeat(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
     };
     let knows_fingerprints = heartbeat.heartbeat_fingerprint != 0;
     let mut subscription_wanted = false;
+    let mut filters = Ok(());
     for data in heartbeat.consumer_data_set {
         let with_subscriptions = !(knows_fingerprints && heartbeat.without_sub);
         let fingerprint = heartbeat.heartbeat_fingerprint;
+        if with_subscriptions {
+            let (group, now_ms) = (&data.group_name, broker.now_ms());
+            let subscriptions = &data.subscription_data_set;
+            let registered = broker.filters.register(group, subscriptions, now_ms);
+            filters = filters.and(registered);
+        }
         subscription_wanted |= register_consumer(
             broker,
             client.clone(),
@@ -84,7 +93,16 @@ fn heartbeat(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
             .register_producer(&data.group_name, client.clone());
         registered.map_err(|error| Refusal::system_error(error.to_string()))?;
     }
-    let mut reply = Reply::ok();
+    let mut reply = match filters {
+        Ok(()) => Reply::ok(),
+        // Everything else that the heartbeat says holds. Java passes over the filter in silence.
+        Err(unregistered) if unregistered.is_wrong() => {
+            Reply::with(ResponseCode::SUBSCRIPTION_PARSE_FAILED).remark(unregistered.to_string())
+        }
+        Err(unregistered) => {
+            Reply::with(ResponseCode::SYSTEM_ERROR).remark(unregistered.to_string())
+        }
+    };
     reply
         .fields
         .insert(headers::IS_SUPPORT_HEART_BEAT_V2, "true");
@@ -203,18 +221,20 @@ fn list_consumers(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
     }
 }
 
-fn check_config(_: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
+/// Whether a consumer may subscribe as it is about to.
+fn check_config(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
     let body: CheckClientRequestBody = call.json()?;
-    match body
-        .subscription_data
-        .as_ref()
-        .map(|subscription| subscription.expression_type.as_str())
-    {
-        None | Some("" | "TAG") => Ok(Reply::ok()),
-        Some(other) => Err(Refusal::system_error(format!(
-            "The broker does not support consumer to filter message by {other}"
-        ))),
+    let Some(subscription) = body.subscription_data else {
+        return Ok(Reply::ok());
+    };
+    let kind = &subscription.expression_type;
+    if !filters::is_by_tag(kind) {
+        may_filter_by(&broker.keys(), kind)?;
+        check_kind(kind)?;
+        let compiled = broker.filters.compile(&subscription.sub_string);
+        compiled.map_err(unreadable)?;
     }
+    Ok(Reply::ok())
 }
 
 fn connections<'a>(

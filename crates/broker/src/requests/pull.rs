@@ -3,8 +3,9 @@
 //! A pull is answered at once from memory, or from the blocking pool when its data is cold; one that finds nothing
 //! waits in [`crate::longpoll`]. Checks, codes and their order are those of Java 5.3: `PullMessageProcessor`.
 
-mod check;
+pub(crate) mod check;
 mod filter;
+mod matching;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -159,6 +160,9 @@ impl Pull {
         transfer: Transfer,
         mode: ReadMode,
     ) -> Result<ReadResult, ReadError> {
+        if self.filter.reads_messages() {
+            return matching::read(self, broker, transfer, mode);
+        }
         let read = Read {
             topic: &self.topic.topic_name,
             queue_id: self.queue_id,
@@ -173,6 +177,11 @@ impl Pull {
     /// How much this pull hands out when its data is warm.
     pub(crate) fn transfer(&self) -> Transfer {
         self.transfer
+    }
+
+    /// Memory that lives as long as this pull, beside its place.
+    pub(crate) fn own_bytes(&self) -> usize {
+        self.filter.own_bytes()
     }
 
     /// What the store's result means for the client.

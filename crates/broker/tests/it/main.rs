@@ -10,6 +10,7 @@ mod bad_input;
 mod clients;
 mod delayed;
 mod disk;
+mod filters;
 mod locks;
 mod longpoll;
 mod member;

@@ -163,7 +163,7 @@ impl QueueRun {
             queue: &self.queue,
             offset,
             messages_max: PULL_BATCH,
-            expression: None,
+            selector: None,
             version: subscription.version,
             commit: (clustering && commit > 0).then_some(commit),
             suspend: SUSPEND,

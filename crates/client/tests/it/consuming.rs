@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use client::{
-    ConsumeResult, LitePullConsumer, Message, MessageQueue, Producer, PushConsumer,
-    PushConsumerBuilder, Received, StartFrom,
+    ConsumeResult, LitePullConsumer, Message, MessageQueue, MessageSelector, Producer,
+    PullConsumer, PushConsumer, PushConsumerBuilder, Received, StartFrom,
 };
 
 use crate::cluster::{Cluster, PATIENCE, eventually};
@@ -215,6 +215,86 @@ async fn tags_select() {
         ["tagged Aa".to_owned(), "tagged C".to_owned()].into()
     );
     producer.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expression_selects_messages_for_every_kind_of_consumer() {
+    let cluster = Cluster::start(&["broker-a"]).await;
+    cluster.create_topic("T").await;
+    let producer = Producer::builder("producers", cluster.nameserver())
+        .start()
+        .unwrap();
+    for price in 0..40 {
+        let message = Message::new("T", format!("{price}"));
+        let message = message.property("price", price.to_string());
+        producer.send(message).await.unwrap();
+    }
+    let want: BTreeSet<String> = (10..=19).map(|price| price.to_string()).collect();
+    let dear = || MessageSelector::by_sql("price BETWEEN 10 AND 19");
+
+    let seen = Seen::default();
+    let push = PushConsumer::builder("push", cluster.nameserver())
+        .subscribe("T", dear())
+        .start_from(StartFrom::Oldest);
+    let push = start(push, &seen).await;
+    eventually("ten messages", || seen.count() >= want.len()).await;
+    push.shutdown().await;
+    assert_eq!(seen.bodies(), want);
+
+    let lite = LitePullConsumer::builder("lite", cluster.nameserver())
+        .subscribe("T", dear())
+        .start_from(StartFrom::Oldest)
+        .start()
+        .await
+        .unwrap();
+    let mut polled = BTreeSet::new();
+    while polled.len() < want.len() {
+        let messages = lite.poll(PATIENCE).await;
+        polled.extend(
+            messages
+                .iter()
+                .map(|m| String::from_utf8_lossy(&m.body).into_owned()),
+        );
+    }
+    lite.shutdown().await;
+    assert_eq!(polled, want);
+
+    let reader = PullConsumer::new("pull", &cluster.nameserver()).unwrap();
+    let mut pulled = BTreeSet::new();
+    for queue in reader.queues("T").await.unwrap() {
+        let found = reader
+            .pull(&queue, dear(), 0, 32, Duration::ZERO)
+            .await
+            .unwrap();
+        pulled.extend(
+            found
+                .messages
+                .iter()
+                .map(|m| String::from_utf8_lossy(&m.body).into_owned()),
+        );
+    }
+    reader.shutdown().await;
+    assert_eq!(pulled, want);
+    producer.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_whose_expression_cannot_be_read_does_not_start() {
+    let cluster = Cluster::start(&["broker-a"]).await;
+    cluster.create_topic("T").await;
+    let wrong = || MessageSelector::by_sql("price BETWEEN 10 OR 19");
+    let push = PushConsumer::builder("g", cluster.nameserver())
+        .subscribe("T", wrong())
+        .concurrently(|_| std::future::ready(ConsumeResult::Success));
+    let lite = LitePullConsumer::builder("g", cluster.nameserver()).subscribe("T", wrong());
+    let errors = [
+        push.start().await.err().unwrap(),
+        lite.start().await.err().unwrap(),
+    ];
+    for error in errors {
+        let text = error.to_string();
+        assert!(text.contains("line 1, column 18"), "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

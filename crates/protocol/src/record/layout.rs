@@ -125,6 +125,21 @@ pub fn peek_store_timestamp(bytes: &[u8]) -> Option<i64> {
     read_i64(bytes, Layout::of(peek_sys_flag(bytes)?).store_timestamp())
 }
 
+/// Its property string. Nothing else is looked at but what lies before it, and that only as far as it takes to find it.
+pub fn peek_properties(bytes: &[u8]) -> Option<&str> {
+    let version = match peek_magic(bytes)? {
+        super::MAGIC_V1 => Version::V1,
+        super::MAGIC_V2 => Version::V2,
+        _ => return None,
+    };
+    let layout = Layout::of(peek_sys_flag(bytes)?);
+    let body_bytes = read_u32(bytes, layout.body_length())? as usize;
+    let (_, rest) = split_topic(bytes.get(layout.body()..)?.get(body_bytes..)?, version)?;
+    let (length, properties) = rest.split_first_chunk::<2>()?;
+    let length = usize::from(u16::from_be_bytes(*length));
+    std::str::from_utf8(properties.get(..length)?).ok()
+}
+
 /// Decodes exactly the bytes of one record, whose magic was looked at.
 pub(super) fn decode(
     bytes: &[u8],

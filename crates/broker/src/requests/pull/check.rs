@@ -2,20 +2,22 @@
 
 use std::time::Duration;
 
-use protocol::body::MessageModel;
+use filter::SyntaxError;
+use protocol::body::{MessageModel, SubscriptionData};
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::headers::PullMessageRequest;
-use protocol::{perm, sysflag};
+use protocol::{perm, sysflag, topic};
 use remoting::{Connection, Request};
 
 use super::Pull;
 use super::filter::Filter;
-use crate::Broker;
 use crate::call::Refusal;
+use crate::filters;
 use crate::offsets::{Commit, ResetOfPull};
 use crate::requests::offset;
 use crate::requests::send::topic::SEE_FAQ;
 use crate::settings::{Settings, Transfer};
+use crate::{Broker, BrokerKeys};
 
 /// A pull waits no longer than this, whatever its client asks for. Clients ask for 15 to 30 seconds.
 const SUSPEND_MAX: Duration = Duration::from_secs(300);
@@ -122,7 +124,7 @@ pub(super) fn check(
             ),
         )));
     }
-    let filter = filter_of(broker, &header, group.consume_broadcast_enable)?;
+    let filter = filter_of(broker, keys, &header, group.consume_broadcast_enable)?;
     let (name, queue_id) = (&header.topic, header.queue_id);
     let reset = broker
         .offsets
@@ -162,14 +164,12 @@ pub(super) fn check(
 /// The filter that the pull itself names, or that its client's heartbeat named.
 fn filter_of(
     broker: &Broker,
+    keys: &BrokerKeys,
     header: &PullMessageRequest,
     broadcast_allowed: bool,
 ) -> Result<Filter, Denied> {
     if header.sys_flag & sysflag::PULL_SUBSCRIPTION != 0 {
-        check_expression_type(header.expression_type.as_deref())?;
-        return Ok(Filter::of_expression(
-            header.subscription.as_deref().unwrap_or(""),
-        )?);
+        return Ok(own_filter(broker, keys, header)?);
     }
     let group_name = &header.consumer_group;
     let Some(group) = broker.clients.consumer_group(group_name) else {
@@ -201,17 +201,91 @@ fn filter_of(
             "the consumer's subscription not latest",
         )));
     }
-    check_expression_type(Some(&subscription.expression_type))?;
-    Ok(Filter::of_subscription(&subscription)?)
+    if filters::is_by_tag(&subscription.expression_type) {
+        return Ok(Filter::of_subscription(&subscription)?);
+    }
+    Ok(registered_filter(broker, keys, header, &subscription)?)
 }
 
-fn check_expression_type(expression_type: Option<&str>) -> Result<(), Refusal> {
-    match expression_type {
-        None | Some("" | "TAG") => Ok(()),
-        Some(other) => Err(Refusal::system_error(format!(
-            "The broker does not support consumer to filter message by {other}"
-        ))),
+/// The filter that came with the pull.
+fn own_filter(
+    broker: &Broker,
+    keys: &BrokerKeys,
+    header: &PullMessageRequest,
+) -> Result<Filter, Refusal> {
+    let expression = header.subscription.as_deref().unwrap_or("");
+    let kind = header.expression_type.as_deref().unwrap_or("");
+    if filters::is_by_tag(kind) {
+        return Filter::of_expression(expression);
     }
+    if !expression.is_empty() {
+        may_filter_by(keys, kind)?;
+    }
+    check_kind(kind)?;
+    // Java 5.3 does not look at what compiling gave, and hands out everything.
+    let filter = broker.filters.compile(expression).map_err(unreadable)?;
+    Ok(Filter::OwnExpression(filter))
+}
+
+/// The filter that the group's heartbeats brought.
+fn registered_filter(
+    broker: &Broker,
+    keys: &BrokerKeys,
+    header: &PullMessageRequest,
+    subscription: &SubscriptionData,
+) -> Result<Filter, Refusal> {
+    let (group, topic) = (&header.consumer_group, &header.topic);
+    let Some(registered) = broker.filters.get(group, topic) else {
+        let why = match broker.filters.compile(&subscription.sub_string) {
+            Err(error) => error.to_string(),
+            Ok(_) => "no heartbeat has brought it yet, or it found no room".to_owned(),
+        };
+        return Err(Refusal::new(
+            ResponseCode::FILTER_DATA_NOT_EXIST,
+            format!("the broker has no filter of group[{group}] for topic[{topic}]: {why}"),
+        ));
+    };
+    if registered.version < header.sub_version {
+        return Err(Refusal::new(
+            ResponseCode::FILTER_DATA_NOT_LATEST,
+            "the consumer's consumer filter data not latest",
+        ));
+    }
+    may_filter_by(keys, &subscription.expression_type)?;
+    let of_retry = topic::group_of_retry_topic(topic).filter(|_| keys.filter_support_retry);
+    Ok(match of_retry {
+        Some(group) => Filter::OfRealTopic(group.to_owned()),
+        None => Filter::Expression(registered.filter),
+    })
+}
+
+/// Whether consumers may filter by anything but tags.
+pub(crate) fn may_filter_by(keys: &BrokerKeys, kind: &str) -> Result<(), Refusal> {
+    if keys.enable_property_filter {
+        return Ok(());
+    }
+    Err(Refusal::system_error(format!(
+        "The broker does not support consumer to filter message by {kind}: enablePropertyFilter is false"
+    )))
+}
+
+/// Whether there are expressions of that kind.
+pub(crate) fn check_kind(kind: &str) -> Result<(), Refusal> {
+    if kind == filters::SQL92 {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        ResponseCode::SUBSCRIPTION_PARSE_FAILED,
+        format!("expressions of type [{kind}] are not known; TAG and SQL92 are"),
+    ))
+}
+
+/// An expression that cannot be read.
+pub(crate) fn unreadable(error: SyntaxError) -> Refusal {
+    Refusal::new(
+        ResponseCode::SUBSCRIPTION_PARSE_FAILED,
+        format!("parse the consumer's subscription failed: {error}"),
+    )
 }
 
 fn asked_transfer(header: &PullMessageRequest) -> Transfer {

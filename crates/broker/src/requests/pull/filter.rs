@@ -4,16 +4,24 @@ use std::sync::Arc;
 
 use protocol::body::SubscriptionData;
 use protocol::code::ResponseCode;
-use protocol::tags;
+use protocol::{properties, record, tags};
 
+use crate::Broker;
 use crate::call::Refusal;
 
-/// Which messages a consumer wants, by the tags code of their entries. The consumer compares the tags themselves.
+/// Which messages a consumer wants. Tags are judged by the code in the queue's entry, and compared by the consumer itself; an
+/// expression is asked of the message's properties.
 #[derive(Clone, Debug)]
 pub(super) enum Filter {
     Everything,
     Codes(Vec<i32>),
     Subscribed(Arc<SubscriptionData>),
+    /// An expression that a heartbeat brought.
+    Expression(Arc<filter::Filter>),
+    /// An expression that the pull itself brought.
+    OwnExpression(Arc<filter::Filter>),
+    /// What the group wants of the topic that a message was sent to first. Java 5.3: `ExpressionForRetryMessageFilter`.
+    OfRealTopic(String),
 }
 
 impl Filter {
@@ -32,6 +40,7 @@ impl Filter {
         })
     }
 
+    /// `*`, or tags joined by `||`.
     pub(super) fn of_expression(expression: &str) -> Result<Filter, Refusal> {
         if matches!(expression, "" | "*") {
             return Ok(Filter::Everything);
@@ -50,13 +59,49 @@ impl Filter {
         ))
     }
 
+    /// Whether the entry of a message does not rule it out.
     pub(super) fn takes(&self, tags_code: i64) -> bool {
         // As in Java, only the lower half is compared: the code of a tag is an int.
         let code = tags_code as i32;
         match self {
-            Filter::Everything => true,
+            Filter::Everything
+            | Filter::Expression(_)
+            | Filter::OwnExpression(_)
+            | Filter::OfRealTopic(_) => true,
             Filter::Codes(codes) => codes.contains(&code),
             Filter::Subscribed(subscription) => subscription.code_set.contains(&code),
+        }
+    }
+
+    /// Whether the message itself is asked.
+    pub(super) fn reads_messages(&self) -> bool {
+        matches!(
+            self,
+            Filter::Expression(_) | Filter::OwnExpression(_) | Filter::OfRealTopic(_)
+        )
+    }
+
+    /// Asks a message that its entry did not rule out.
+    pub(super) fn takes_record(&self, broker: &Broker, bytes: &[u8]) -> bool {
+        // Whoever handed it out has decoded it or wrote it.
+        let properties = record::peek_properties(bytes).unwrap_or_default();
+        match self {
+            Filter::Everything | Filter::Codes(_) | Filter::Subscribed(_) => true,
+            Filter::Expression(filter) | Filter::OwnExpression(filter) => filter.takes(properties),
+            Filter::OfRealTopic(group) => properties::get(properties, properties::RETRY_TOPIC)
+                .and_then(|topic| broker.filters.get(group, topic))
+                .is_none_or(|registered| registered.filter.takes(properties)),
+        }
+    }
+
+    /// Memory that lives no longer than this filter, in bytes.
+    pub(super) fn own_bytes(&self) -> usize {
+        match self {
+            Filter::Everything | Filter::Subscribed(_) | Filter::Expression(_) => 0,
+            Filter::Codes(codes) => size_of_val(&**codes),
+            // Others may share it, and then it is counted too often.
+            Filter::OwnExpression(filter) => filter.bytes(),
+            Filter::OfRealTopic(group) => group.len(),
         }
     }
 }

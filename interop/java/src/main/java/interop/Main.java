@@ -2,7 +2,7 @@ package interop;
 
 import java.util.Arrays;
 
-/** Arguments: name server address, prefix of topics and groups, count of messages of the counting scenario. */
+/** Arguments: name server address, prefix of topics and groups, count of messages of the counting scenario; and the one part to run, if not all. */
 public final class Main {
     public static void main(String[] args) throws Exception {
         Clients clients = new Clients(args[0], args[1]);
@@ -13,6 +13,11 @@ public final class Main {
         Redelivering redelivering = new Redelivering(clients);
         Resetting resetting = new Resetting(clients);
         HandingOver handingOver = new HandingOver(clients);
+        Selecting selecting = new Selecting(clients);
+        if (args.length > 3) {
+            only(args[3], scenarios, selecting);
+            System.exit(scenarios.failed() ? 1 : 0);
+        }
         scenarios.runTogether(Arrays.asList(
             () -> sending.run(scenarios),
             () -> scenarios.run("push-concurrent", consuming::concurrent),
@@ -25,6 +30,7 @@ public final class Main {
                 scenarios.run("retried", redelivering::retried);
                 scenarios.run("suspended", redelivering::suspended);
             },
+            () -> scenarios.run("select", () -> selecting.run(scenarios)),
             () -> {
                 scenarios.run("pull", consuming::pull);
                 scenarios.run("lite-pull", consuming::litePull);
@@ -32,5 +38,12 @@ public final class Main {
         scenarios.run("count", () -> new Counting(clients, count).run());
         // Threads of the official clients may outlive their shutdown.
         System.exit(scenarios.failed() ? 1 : 0);
+    }
+
+    private static void only(String part, Scenarios scenarios, Selecting selecting) {
+        if (!part.equals("select")) {
+            throw new IllegalArgumentException(part);
+        }
+        scenarios.run("select", () -> selecting.run(scenarios));
     }
 }
