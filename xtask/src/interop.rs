@@ -7,6 +7,7 @@ mod clients;
 mod directories;
 mod filters;
 mod mqadmin;
+mod pop;
 mod redelivery;
 mod rust;
 mod sides;
@@ -34,6 +35,7 @@ const PARTS: &[(&str, Part)] = &[
     ("directories", directories::run),
     ("redelivery", redelivery::run),
     ("filters", filters::run),
+    ("pop", pop::run),
 ];
 
 /// Runs all parts, or the one that is named; nothing when no part has that name. A client's name runs that client alone.

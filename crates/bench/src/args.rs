@@ -55,6 +55,8 @@ pub(crate) enum WorkloadCommand {
     Batch(BatchArgs),
     /// Drain a backlog over and over, verified.
     Pull(PullArgs),
+    /// Pop a backlog and acknowledge every message, over and over; latency is that of the pops.
+    Pop(PopArgs),
     /// Send and receive by long polling; latency is that from send to receipt.
     EndToEnd(EndToEndArgs),
     /// Send, and receive everything in each of several groups.
@@ -152,6 +154,18 @@ pub(crate) struct PullArgs {
     backlog: u64,
     /// Messages asked for at once.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    messages: u32,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct PopArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Messages that are sent before.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+    backlog: u64,
+    /// Messages of one pop at most.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=32))]
     messages: u32,
 }
 
@@ -325,6 +339,7 @@ impl WorkloadCommand {
             WorkloadCommand::Send(args) => &args.common,
             WorkloadCommand::Batch(args) => &args.common,
             WorkloadCommand::Pull(args) => &args.common,
+            WorkloadCommand::Pop(args) => &args.common,
             WorkloadCommand::EndToEnd(args) => &args.common,
             WorkloadCommand::FanOut(args) => &args.common,
             WorkloadCommand::Cold(args) => &args.common,
@@ -359,6 +374,13 @@ impl WorkloadCommand {
                     messages_max: args.messages,
                 };
                 (load, workload)
+            }
+            WorkloadCommand::Pop(args) => {
+                let workload = Workload::Pop {
+                    backlog: args.backlog,
+                    messages_max: args.messages,
+                };
+                (common.load(), workload)
             }
             WorkloadCommand::EndToEnd(args) => {
                 let workload = Workload::Deliver {

@@ -9,7 +9,7 @@
 //! | `args`, [`Load`], [`Workload`] | what is asked for |
 //! | `workloads` | what each workload sends and reads, and what must have arrived in the end |
 //! | `engine` | one run: senders and readers as threads, observed over one interval |
-//! | `producer`, `reader`, `wire` | a connection that sends, one that receives, what both stand on |
+//! | `producer`, `reader`, `popper`, `wire` | a connection that sends, one that pulls, one that pops, what all stand on |
 //! | `frames`, `stamp` | requests built ahead and patched; who sent a message, and when it was due |
 //! | [`Overload`] | more than a broker can take, and clients that hold its memory |
 //! | `site`, `ledger` | the queues at the server; what was received against what was acknowledged |
@@ -25,6 +25,7 @@ mod frames;
 mod ledger;
 mod load;
 mod overload;
+mod popper;
 mod probe;
 mod process;
 mod producer;

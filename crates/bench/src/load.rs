@@ -120,6 +120,13 @@ pub enum Workload {
         /// Messages asked for at once.
         messages_max: u32,
     },
+    /// Pop a backlog and acknowledge each message, over and over in groups that are new; the first round is verified.
+    Pop {
+        /// Messages that are sent before.
+        backlog: u64,
+        /// Messages of one pop at most.
+        messages_max: u32,
+    },
     /// Send, and receive everything in each of several groups by long polling.
     Deliver {
         /// Groups; each receives every message.
@@ -143,6 +150,7 @@ impl Workload {
             Workload::Send if load.batch > 1 => "batch",
             Workload::Send => "send",
             Workload::Pull { .. } => "pull",
+            Workload::Pop { .. } => "pop",
             Workload::Deliver { groups: 1, .. } => "end-to-end",
             Workload::Deliver { .. } => "fan-out",
             Workload::Cold { .. } => "cold",
@@ -163,6 +171,11 @@ impl Workload {
         ensure!(
             !matches!(self, Workload::Cold { .. }) || load.rate.is_some(),
             "the cold workload needs a rate"
+        );
+        let pops = matches!(self, Workload::Pop { .. });
+        ensure!(
+            !pops || load.topics == 1 && load.codec == Codec::Json,
+            "a pop takes one topic, and its code does not fit the binary codec"
         );
         ensure!(
             load.rate != Some(0),

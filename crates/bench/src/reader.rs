@@ -16,6 +16,7 @@ use crate::busy::Busy;
 use crate::engine::{Interval, Shared};
 use crate::frames::{OPAQUE_BASE, PullFrame};
 use crate::ledger::{Order, Seen};
+use crate::popper::{self, Rounds};
 use crate::report::latency_histogram;
 use crate::stamp::Stamp;
 use crate::wire::{Input, READ_BYTES, SILENCE_MAX, connect};
@@ -40,6 +41,8 @@ pub(crate) struct Range {
 pub(crate) enum Mode<'a> {
     /// Reads its ranges over and over until the interval ends, once at least.
     Passes,
+    /// Pops the backlog and acknowledges every message, in one group after the other.
+    Pop { rounds: &'a Rounds },
     /// Receives by long polling until its group has everything that was acknowledged. The number is the group's.
     Follow { received: &'a AtomicU64 },
 }
@@ -99,6 +102,9 @@ struct Connection<'a> {
 
 /// Reads to the end of its mode.
 pub(crate) fn drive(job: &Job<'_>) -> Result<Reading> {
+    if let Mode::Pop { rounds } = job.mode {
+        return popper::drive(job, rounds);
+    }
     let wait_ms = matches!(job.mode, Mode::Follow { .. }).then_some(WAIT_MS);
     let now = Instant::now();
     let queues: Vec<Queue> = job
@@ -145,6 +151,7 @@ pub(crate) fn drive(job: &Job<'_>) -> Result<Reading> {
     match job.mode {
         Mode::Passes => connection.run_passes()?,
         Mode::Follow { received } => connection.run_follow(received)?,
+        Mode::Pop { .. } => unreachable!("a popping connection has its own way"),
     }
     Ok(Reading {
         busy: connection.busy.share(),

@@ -24,19 +24,19 @@ pub(crate) fn latency_histogram() -> Histogram<u64> {
 /// The outcome of one run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
-    /// "send", "batch", "pull", "end-to-end", "fan-out", "cold".
+    /// "send", "batch", "pull", "pop", "end-to-end", "fan-out", "cold".
     pub workload: Cow<'static, str>,
     /// What was asked for.
     pub setup: Setup,
     /// Length of the measured interval.
     pub seconds: f64,
-    /// Messages within it: acknowledged (send, batch, cold), received (pull), received by all groups (end-to-end,
+    /// Messages within it: acknowledged (send, batch, cold), received (pull), acknowledged after a pop (pop), received by all groups (end-to-end,
     /// fan-out).
     pub messages: u64,
     /// The same per second.
     pub messages_per_second: f64,
     /// From sent (closed loop) or due (open loop) to acknowledged, or to received (end-to-end, fan-out); from request
-    /// to answer (pull).
+    /// to answer (pull, pop).
     pub latency: Latency,
     /// Cold: the same load without the reader.
     pub alone: Option<Latency>,

@@ -12,6 +12,7 @@ use crate::engine::{self, Outcome, Plan, ReaderPlan};
 use crate::frames::SendFrames;
 use crate::ledger::Seen;
 use crate::load::{Load, Workload};
+use crate::popper::Rounds;
 use crate::reader::{Mode, Range, Reading};
 use crate::report::{
     BrokerCost, Drained, GeneratorCost, Latency, Received, Report, Setup, Verified,
@@ -42,6 +43,10 @@ pub fn run(load: &Load, workload: &Workload) -> Result<Report> {
             backlog,
             messages_max,
         } => pull(load, name, *backlog, *messages_max),
+        Workload::Pop {
+            backlog,
+            messages_max,
+        } => pop(load, name, *backlog, *messages_max),
         Workload::Deliver { groups, readers } => deliver(load, name, *groups, *readers),
         Workload::Cold { backlog, store } => cold(load, name, *backlog, store.as_deref()),
     }
@@ -73,6 +78,29 @@ fn pull(load: &Load, name: &'static str, backlog: u64, messages_max: u32) -> Res
         })
         .collect();
     let outcome = engine::run(&plan(load, name, None, readers))?;
+    let found = found(&outcome.readings, 1, sent.acknowledged, false);
+    let mut report = report(load, name, outcome, sent.stored, found);
+    report.verified.acknowledged = sent.acknowledged;
+    Ok(report)
+}
+
+fn pop(load: &Load, name: &'static str, backlog: u64, messages_max: u32) -> Result<Report> {
+    let mut site = Site::prepare(load)?;
+    let run = run_number();
+    let sent = send_backlog(load, run, backlog, &mut site)?;
+    let rounds = Rounds::new(sent.acknowledged);
+    let ranges = site.ranges()?;
+    let popper = |_| ReaderPlan {
+        group: "bench-pop".to_owned(),
+        ranges: ranges.clone(),
+        messages_max,
+        window: 1,
+        mode: Mode::Pop { rounds: &rounds },
+        run,
+        producers: BACKLOG_CONNECTIONS,
+    };
+    let poppers = (0..load.connections).map(popper).collect();
+    let outcome = engine::run(&plan(load, name, None, poppers))?;
     let found = found(&outcome.readings, 1, sent.acknowledged, false);
     let mut report = report(load, name, outcome, sent.stored, found);
     report.verified.acknowledged = sent.acknowledged;

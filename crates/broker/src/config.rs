@@ -61,6 +61,36 @@ configuration::keys! {
         filter_data_clean_time_span: u64 = 86400000, "filterDataCleanTimeSpan", unit "ms";
         /// Whether an operator's reset of offsets is kept here and handed out with the next pull.
         use_server_side_reset_offset: bool = true, "useServerSideResetOffset";
+        /// Pops of one group that may wait for one queue, or for all queues of one topic.
+        pop_polling_size: u64 = 1024, "popPollingSize", within 0..=1000000;
+        /// Groups and topics for which pops may wait.
+        pop_polling_map_size: u64 = 100000, "popPollingMapSize", within 0..=10000000;
+        /// Pops that may wait, in all.
+        max_pop_polling_size: u64 = 100000, "maxPopPollingSize", within 0..=1000000;
+        /// How many of a hundred pops look into the group's retry topic before the topic itself.
+        pop_from_retry_probability: u32 = 20, "popFromRetryProbability", unit "%", within 0..=100;
+        /// Whether retry topics of pop consumption are named `%RETRY%group+topic` instead of `%RETRY%group_topic`.
+        enable_retry_topic_v2: bool = false, "enableRetryTopicV2";
+        /// Whether, with `enableRetryTopicV2`, pops look into retry topics of the other name too.
+        retrieve_message_from_pop_retry_topic_v1: bool = true, "retrieveMessageFromPopRetryTopicV1";
+        /// Whether popped messages of a retry topic bear its name instead of that of their topic.
+        pop_response_return_actual_retry_topic: bool = false, "popResponseReturnActualRetryTopic";
+        /// Whether a group that begins with new messages takes all of a queue whose first message is still in memory.
+        init_pop_offset_by_check_msg_in_mem: bool = true, "initPopOffsetByCheckMsgInMem";
+        /// Whether a group gets no more of a queue while it has too many of its messages in flight.
+        enable_pop_message_threshold: bool = false, "enablePopMessageThreshold";
+        /// How many are too many.
+        pop_inflight_message_threshold: u64 = 10000, "popInflightMessageThreshold";
+        /// Messages of all groups that may be popped and not acknowledged; beyond it pops are answered POLLING_FULL. A million take some 128 MiB.
+        pop_in_flight_max: u64 = 1000000, "popInFlightMax", within 1..=100000000;
+        /// Queues of the topic that a Java broker keeps its pop checkpoints in. It is created for one that takes the directory over.
+        revive_queue_num: i32 = 8, "reviveQueueNum", within 1..=1024;
+        /// Whether the broker shares queues among the members of a group that ask it to.
+        server_load_balancer_enable: bool = true, "serverLoadBalancerEnable";
+        /// How groups take messages when nothing is set for them: PULL or POP.
+        default_message_request_mode: String = String::from("PULL"), "defaultMessageRequestMode";
+        /// How many other members' queues a member pops besides its own when nothing is set for its group; -1 pops all queues.
+        default_pop_share_queue_num: i32 = -1, "defaultPopShareQueueNum", within -1..=1000000;
         /// A connection without a byte for this long is closed.
         server_channel_max_idle_time_seconds: u64 = 120, "serverChannelMaxIdleTimeSeconds", unit "s", within 1..=86400;
         /// A client that is silent for this long is forgotten.

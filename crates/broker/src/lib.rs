@@ -11,8 +11,9 @@
 //! | `filters` | what consumers want beside tags: their expressions, compiled |
 //! | `clients`, `locks`, `notify` | who is connected, who may consume which queue in order, who must be told |
 //! | `longpoll` | pulls that wait for a message |
+//! | `pop`, `request_modes` | consumption by pop; which groups consume so |
 //! | `schedule` | messages that are delivered later, by delay level |
-//! | `arrivals` | who of the two is told of a queue's new messages |
+//! | `arrivals` | who of them is told of a queue's new messages |
 //! | `registration`, `system_topics` | telling the name servers; the topics that every broker has |
 //! | `counters`, `rates`, `stats` | how much came and went: in all, a second, by topic and group |
 //! | `overload` | what is refused when too much comes |
@@ -26,7 +27,9 @@ pub mod call;
 pub mod config;
 mod counters;
 mod longpoll;
+mod pop;
 mod registration;
+mod request_modes;
 mod requests;
 mod schedule;
 mod service;
@@ -99,6 +102,8 @@ pub struct Broker {
     pub(crate) filters: filters::Filters,
     pub(crate) locks: locks::QueueLocks,
     pub(crate) longpoll: Arc<longpoll::LongPoll>,
+    pub(crate) pop: Arc<pop::Pop>,
+    pub(crate) request_modes: request_modes::RequestModes,
     pub(crate) schedule: Arc<schedule::Schedule>,
     pub(crate) registration: registration::Registration,
 }

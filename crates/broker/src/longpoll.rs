@@ -5,6 +5,7 @@
 //! none of them; a queue with an entry here is watched in the store; a message that becomes visible after a waiter was
 //! parked wakes it, since parking looks at the queue's end once more after the queue is watched.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -183,12 +184,29 @@ impl LongPoll {
         state.waiters.is_empty() && state.ready.is_empty()
     }
 
+    /// Watches a queue for somebody who is told in another way, for as long as `Broker::pop` says that its topic is wanted.
+    pub(crate) fn watch(&self, broker: &Broker, topic: &str, queue_id: i32) {
+        let mut state = self.state();
+        if !state.queues.contains_key(topic) {
+            state.queues.insert(Arc::from(topic), HashMap::new());
+        }
+        let queues = state
+            .queues
+            .get_mut(topic)
+            .expect("the topic was added if it was not there");
+        if let Entry::Vacant(vacant) = queues.entry(queue_id) {
+            vacant.insert(Queue::default());
+            broker.store.watch_queue(topic, queue_id, true);
+        }
+    }
+
     /// Stops watching queues that nobody waits for.
     fn sweep(&self, broker: &Broker) {
         let mut state = self.state();
         state.queues.retain(|topic, queues| {
+            let popped = broker.pop.waiting.wants(topic);
             queues.retain(|queue_id, queue| {
-                let used = queue.is_ready || !queue.waiters.is_empty();
+                let used = popped || queue.is_ready || !queue.waiters.is_empty();
                 // Those of delayed messages stay watched for their delivery, whoever pulls them.
                 if !used && **topic != *protocol::topic::SCHEDULE {
                     broker.store.watch_queue(topic, *queue_id, false);

@@ -198,7 +198,7 @@ fn period(broker: &Broker) -> Duration {
 }
 
 /// The addresses of `namesrvAddr`.
-fn name_servers(broker: &Broker) -> Vec<String> {
+pub(crate) fn name_servers(broker: &Broker) -> Vec<String> {
     let keys = broker.keys();
     let addresses = keys.namesrv_addr.split([';', ',']).map(str::trim);
     addresses

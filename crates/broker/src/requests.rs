@@ -1,11 +1,14 @@
 //! One file a request, or a group of requests about one subject. Each names its codes in `HANDLERS`;
-//! `crate::service` makes one table of them. Sends, pulls and messages that come back have signatures of their own.
+//! `crate::service` makes one table of them. Sends, pulls, pops and messages that come back have signatures of their own.
 
 pub(crate) mod batch;
+pub(crate) mod pop;
 pub(crate) mod pull;
 pub(crate) mod send;
 pub(crate) mod send_back;
 
+pub(crate) mod ack;
+pub(crate) mod assignment;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod config;

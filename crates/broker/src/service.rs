@@ -1,4 +1,4 @@
-//! The broker's side of its connections: one table from request code to handler, and the short way of sends, pulls and messages that come back.
+//! The broker's side of its connections: one table from request code to handler, and the short way of sends, pulls, pops and messages that come back.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -13,10 +13,12 @@ use tokio::sync::watch;
 use crate::Broker;
 use crate::call::{Call, Entry, Handler, Kind, Refusal, Reply};
 use crate::overload;
-use crate::requests::{self, pull, send, send_back};
+use crate::requests::{self, pop, pull, send, send_back};
 
 /// The table, one part a file.
 const HANDLERS: &[&[Entry]] = &[
+    requests::ack::HANDLERS,
+    requests::assignment::HANDLERS,
     requests::client::HANDLERS,
     requests::cluster::HANDLERS,
     requests::config::HANDLERS,
@@ -24,6 +26,7 @@ const HANDLERS: &[&[Entry]] = &[
     requests::group::HANDLERS,
     requests::lock::HANDLERS,
     requests::offset::HANDLERS,
+    requests::pop::HANDLERS,
     requests::query::HANDLERS,
     requests::reset::HANDLERS,
     requests::stats::HANDLERS,
@@ -154,6 +157,8 @@ impl Service for BrokerService {
             let code = request.code();
             if pull::is_pull(code) {
                 pull::serve(broker, connection, request, replies);
+            } else if pop::is_pop(code) {
+                pop::serve(broker, connection, request, replies);
             } else if send_back::is_send_back(code) {
                 send_back::serve(broker, connection, request, replies);
             } else if !send::is_send(code) {
@@ -196,6 +201,7 @@ impl Service for BrokerService {
     fn closed(&self, connection: &Arc<Connection>) {
         if let Some(broker) = self.broker.get() {
             broker.longpoll.closed(connection);
+            broker.pop.waiting.closed(connection);
             broker.clients.closed(broker, connection);
         }
     }
@@ -211,7 +217,10 @@ mod tests {
         for (code, _, _) in HANDLERS.iter().copied().flatten() {
             assert!(seen.insert(*code), "{code} is in the table twice");
             assert!(
-                !send::is_send(*code) && !pull::is_pull(*code) && !send_back::is_send_back(*code),
+                !send::is_send(*code)
+                    && !pull::is_pull(*code)
+                    && !pop::is_pop(*code)
+                    && !send_back::is_send_back(*code),
                 "{code} has a way of its own"
             );
         }

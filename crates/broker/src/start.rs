@@ -19,8 +19,8 @@ use crate::service::BrokerService;
 use crate::settings::Settings;
 use crate::{BLOCKING_REQUESTS_MAX, Broker, Context, Identity, MASTER_ID};
 use crate::{
-    arrivals, clients, filters, groups, locks, longpoll, offsets, persist, registration, schedule,
-    system_topics, topics,
+    arrivals, clients, filters, groups, locks, longpoll, offsets, persist, pop, registration,
+    request_modes, schedule, system_topics, topics,
 };
 
 /// The VIP port lies this far below the port for clients.
@@ -88,12 +88,13 @@ impl Broker {
                 let offsets = offsets::Offsets::load(&config_dir, disk.clone())?;
                 offsets.clamp(|topic, queue_id| store.max_offset(topic, queue_id) as i64);
                 let filters = filters::Filters::load(&config_dir, disk.clone(), clock.now_ms());
+                let modes = request_modes::RequestModes::load(&config_dir, disk.clone())?;
                 let schedule = schedule::Schedule::load(&config_dir, disk, store.clone(), clock)?;
-                Ok((store, topics, groups, offsets, filters, schedule))
+                Ok((store, topics, groups, offsets, filters, schedule, modes))
             })
             .await?
         };
-        let (store, topics, groups, offsets, filters, schedule) = loaded;
+        let (store, topics, groups, offsets, filters, schedule, request_modes) = loaded;
 
         let (gate, gate_receiver) = watch::channel(Gate::default());
         store.on_flush(move |state| pass_on(&gate, state));
@@ -130,10 +131,13 @@ impl Broker {
             schedule: Arc::new(schedule),
             budget: budget.clone(),
             longpoll: Arc::new(longpoll::LongPoll::new(budget.clone())),
+            pop: Arc::new(pop::Pop::new(budget.clone())),
+            request_modes,
             registration: registration::Registration::default(),
         });
         store.set_arrivals(Arc::new(arrivals::Arrivals {
             longpoll: broker.longpoll.clone(),
+            pop: broker.pop.clone(),
             schedule: broker.schedule.clone(),
         }));
         broker.schedule.watch();
@@ -143,6 +147,8 @@ impl Broker {
         let registration = tokio::spawn(registration::run(broker.clone()));
         let tasks = vec![
             tokio::spawn(longpoll::run(broker.clone())),
+            tokio::spawn(pop::waiting::run(broker.clone())),
+            tokio::spawn(pop::revive::run(broker.clone())),
             tokio::spawn(persist::run(broker.clone())),
             tokio::spawn(schedule::run(broker.schedule.clone(), {
                 let broker = broker.clone();

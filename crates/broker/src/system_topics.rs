@@ -14,8 +14,6 @@ const DEFAULT_QUEUES: i32 = 16;
 const BENCHMARK_QUEUES: i32 = 1024;
 /// One queue a delay level.
 const SCHEDULE_QUEUES: i32 = 18;
-/// `reviveQueueNum` of Java: queues of the checkpoints of POP consumption.
-const REVIVE_QUEUES: i32 = 8;
 
 /// Creates the system topics that are not there. A topic that the files name stays as it is.
 pub(crate) fn create(topics: &Topics, keys: &BrokerKeys, identity: &Identity) {
@@ -42,7 +40,7 @@ fn wanted(keys: &BrokerKeys, identity: &Identity) -> Vec<TopicConfig> {
         config(&topic::reply_topic(cluster), 1, READ_WRITE),
         config(
             &format!("{}{cluster}", topic::REVIVE_LOG_PREFIX),
-            REVIVE_QUEUES,
+            keys.revive_queue_num,
             READ_WRITE,
         ),
         config(

@@ -360,7 +360,7 @@ impl Instance {
     }
 }
 
-fn read<H: for<'a> ReadFields<'a>>(addr: &str, response: &Command) -> Result<H, Error> {
+pub(crate) fn read<H: for<'a> ReadFields<'a>>(addr: &str, response: &Command) -> Result<H, Error> {
     response.header().map_err(|e| Error::Malformed {
         addr: addr.to_owned(),
         reason: e.to_string(),

@@ -6,6 +6,7 @@
 //! | [`PushConsumer`] | calls a listener for each message; several instances of a group share the queues |
 //! | [`LitePullConsumer`] | the caller polls; the group shares the queues, or the caller assigns them |
 //! | [`PullConsumer`] | the caller names queue and offset of every pull |
+//! | [`PopConsumer`] | the broker hands out messages of all queues for a time; the caller acknowledges each |
 //!
 //! Every type owns its connections and its heartbeat; dropping it without `shutdown` closes the connections, and the
 //! brokers notice by the closed sockets.
@@ -19,6 +20,7 @@ mod instance;
 mod lite_pull;
 mod message;
 mod offsets;
+mod pop;
 mod process_queue;
 mod producer;
 mod pull;
@@ -31,6 +33,7 @@ pub use assignment::allocate_averagely;
 pub use error::{ConsumeError, Error, SendError};
 pub use lite_pull::{LitePullConsumer, LitePullConsumerBuilder};
 pub use message::{Message, MessageQueue, Received, SendReceipt, SendStatus};
+pub use pop::{PopConsumer, Popped};
 pub use producer::{Producer, ProducerBuilder};
 pub use pull::{PullConsumer, PullStatus, Pulled};
 pub use push::{ConsumeResult, MessageModel, PushConsumer, PushConsumerBuilder, StartFrom};

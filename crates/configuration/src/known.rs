@@ -81,10 +81,10 @@ const GROUPS: &[Group] = &[
     Group {
         reason: "it tunes a part of the Java server that has no counterpart here",
         keys: &[
-            "accessMessageInMemoryMaxRatio", "appendAckAsync", "asyncSendEnable", "autoMessageVersionOnTopicLen", "brokerConfigPath",
+            "accessMessageInMemoryMaxRatio", "asyncSendEnable", "autoMessageVersionOnTopicLen", "brokerConfigPath",
             "checkCRCOnRecover", "clearRetryTopicWhenDeleteTopic", "clusterName", "clusterTest", "compatibleWithOldNameSrv", "compressedRegister",
             "configManagerVersion", "configName", "consumerFallbehindThreshold", "consumerOffsetUpdateVersionStep",
-            "correctLogicMinOffsetForceInterval", "correctLogicMinOffsetSleepInterval", "debugLockEnable", "defaultMessageRequestMode",
+            "correctLogicMinOffsetForceInterval", "correctLogicMinOffsetSleepInterval", "debugLockEnable", 
             "deleteCommitLogFilesInterval", "deleteConsumeQueueFilesInterval", "disableConsumeIfConsumerReadSlowly", "diskFallRecorded",
             "dispatchFromSenderThread", "enableAcceleratedRecovery", "enableAsyncReput", "enableBuildConsumeQueueConcurrently",
             "enableCleanExpiredOffset", "enableCreateSysGroup", "enableFastChannelEventProcess", "enableLogConsumeQueueRepeatedlyBuildWhenRecover",
@@ -97,7 +97,7 @@ const GROUPS: &[Group] = &[
             "messageStorePlugIn", "printChannelGroups", "printChannelGroupsMinNum", "productEnvName", "pullBatchMaxMessageCount", "putMessageTimeout",
             "putMsgIndexHightWater", "readOnlyCommitLogStorePaths", "readUnCommitted", "realTimeNotifyConsumerChange", "recheckReputOffsetFromCq",
             "recoverConcurrently", "redeleteHangedFileInterval", "rejectPullConsumerEnable", "rocketmqHome", "sampleCountThreshold",
-            "searchBcqByCacheEnable", "serverLoadBalancerEnable", "spinLockCollisionRetreatOptimalDegree", "splitMetadataSize",
+            "searchBcqByCacheEnable", "spinLockCollisionRetreatOptimalDegree", "splitMetadataSize",
             "splitRegistrationSize", "startAcceptSendRequestTimeStamp", "storeReplyMessageEnable", "storeType", "subscriptionExpiredTimeout",
             "topicQueueLockNum", "travelCqFileNumWhenGetMessage", "useABSLock", "useReentrantLockWhenPutMessage", "useStaticSubscription",
             "validateSystemTopicWhenUpdateTopic", "wakeCommitWhenPutMessage", "wakeFlushWhenPutMessage",
@@ -153,17 +153,24 @@ const GROUPS: &[Group] = &[
     },
     // POP consumption.
     Group {
-        reason: "POP consumption is planned and not there yet",
+        reason: "what is popped needs no checkpoints, buffers and revive queues here: a group's offset stays behind the first message that is not acknowledged",
         keys: &[
-            "appendCkAsync", "defaultPopShareQueueNum", "enableNotifyAfterPopOrderLockRelease", "enableNotifyBeforePopCalculateLag",
-            "enablePopBatchAck", "enablePopBufferMerge", "enablePopLog", "enablePopMessageThreshold", "enablePopMetrics", "enableRetryTopicV2",
-            "enableSkipLongAwaitingAck", "initPopOffsetByCheckMsgInMem", "maxPopPollingSize", "popCkMaxBufferSize", "popCkOffsetMaxQueueSize",
-            "popCkStayBufferTime", "popCkStayBufferTimeOut", "popConsumerFSServiceInit", "popConsumerKVServiceEnable", "popConsumerKVServiceInit",
-            "popConsumerKVServiceLog", "popFromRetryProbability", "popInflightMessageThreshold", "popLongPollingForceNotifyInterval",
-            "popPollingMapExpireTimeSeconds", "popPollingMapSize", "popPollingSize", "popResponseReturnActualRetryTopic", "popReviveMaxAttemptTimes",
-            "popReviveMaxReturnSizePerRead", "retrieveMessageFromPopRetryTopicV1", "reviveAckWaitMs", "reviveInterval", "reviveMaxSlow",
-            "reviveQueueNum", "reviveScanTime", "skipWhenCKRePutReachMaxTimes",
+            "appendAckAsync", "appendCkAsync", "enablePopBatchAck", "enablePopBufferMerge", "enableSkipLongAwaitingAck", "popCkMaxBufferSize",
+            "popCkOffsetMaxQueueSize", "popCkStayBufferTime", "popCkStayBufferTimeOut", "popConsumerFSServiceInit", "popConsumerKVServiceEnable",
+            "popConsumerKVServiceInit", "popConsumerKVServiceLog", "popReviveMaxAttemptTimes", "popReviveMaxReturnSizePerRead", "reviveAckWaitMs",
+            "reviveInterval", "reviveMaxSlow", "reviveScanTime", "skipWhenCKRePutReachMaxTimes",
         ],
+    },
+    Group {
+        reason: "pops that wait are woken by what they wait for and forgotten by themselves, without a setting",
+        keys: &[
+            "enableNotifyAfterPopOrderLockRelease", "enableNotifyBeforePopCalculateLag", "popLongPollingForceNotifyInterval",
+            "popPollingMapExpireTimeSeconds",
+        ],
+    },
+    Group {
+        reason: "metrics and the log of POP consumption are planned and not there yet",
+        keys: &["enablePopLog", "enablePopMetrics"],
     },
     // Delayed and timed messages.
     Group {

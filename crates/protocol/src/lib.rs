@@ -15,6 +15,7 @@ pub mod message_id;
 mod number;
 mod pairs;
 pub mod perm;
+pub mod pop;
 pub mod properties;
 pub mod record;
 pub mod reply;

@@ -50,11 +50,11 @@ pub(crate) struct Client {
 const CLIENTS: &[Client] = &[
     Client {
         name: "java-4.9.8",
-        prepare: || java("4.9.8", &[]),
+        prepare: || java("4.9.8", &[], "interop.Main"),
     },
     Client {
         name: "java-5.3.3",
-        prepare: || java("5.3.3", &[]),
+        prepare: || java("5.3.3", &[], "interop.Main"),
     },
     Client {
         name: "go",
@@ -82,10 +82,11 @@ const CLIENTS: &[Client] = &[
 /// which is little for a virtual machine that shares two cores with four more.
 const OVER_TLS: Client = Client {
     name: "tls",
-    prepare: || java("5.3.3", &["-Dtls.enable=true"]),
+    prepare: || java("5.3.3", &["-Dtls.enable=true"], "interop.Main"),
 };
 
-fn java(version: &str, options: &[&str]) -> Result<Command> {
+/// One of our programs on the Java client of that version.
+pub(super) fn java(version: &str, options: &[&str], program: &str) -> Result<Command> {
     let class_path = toolchain::maven("java", version, "interop.jar")?;
     let home = toolchain::directory("home")?;
     let mut command = Command::new("java");
@@ -94,7 +95,7 @@ fn java(version: &str, options: &[&str]) -> Result<Command> {
         .arg(format!("-Duser.home={}", home.display()))
         .arg(format!("-Drocketmq.client.logRoot={}", home.display()))
         .args(options)
-        .args(["-cp", &class_path, "interop.Main"]);
+        .args(["-cp", &class_path, program]);
     Ok(command)
 }
 

@@ -5,6 +5,7 @@
 //! pools have no counterpart here; their queues are told as empty, since tools expect the keys.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use protocol::body::KvTable;
 use protocol::code::RequestCode;
@@ -51,6 +52,7 @@ fn runtime_info(broker: &Broker, _: &Call<'_>) -> Result<Reply, Refusal> {
         put_broker(broker, &mut put);
         put_store(broker, &mut put);
         put_schedule(broker, &mut put);
+        put_pop(broker, &mut put);
         put_placeholders(&mut put);
     }
     Ok(Reply::ok().body(json::encode(&KvTable { table })))
@@ -124,6 +126,23 @@ fn put_store(broker: &Broker, put: &mut impl FnMut(&str, String) -> Option<Strin
             "commitLogDirCapacity",
             format!("Total : {total}, Free : {free}."),
         );
+    }
+}
+
+/// What groups have popped.
+fn put_pop(broker: &Broker, put: &mut impl FnMut(&str, String) -> Option<String>) {
+    let figures = &broker.pop.figures;
+    let in_flight = figures.in_flight.load(Ordering::Relaxed);
+    put("popInFlightMessages", in_flight.to_string());
+    put("popPollingRequests", broker.pop.waiting.len().to_string());
+    for (key, figure) in [
+        ("popMessagesTotal", &figures.popped),
+        ("popAcknowledgedTotal", &figures.acknowledged),
+        ("popStaleAcknowledgementsTotal", &figures.stale),
+        ("popRetriedTotal", &figures.retried),
+        ("popDeadLettersTotal", &figures.dead),
+    ] {
+        put(key, figure.load(Ordering::Relaxed).to_string());
     }
 }
 

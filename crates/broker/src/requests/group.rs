@@ -101,6 +101,7 @@ fn delete(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
         tracing::info!(group = header.group_name, by = %call.connection.peer(), "a consumer group was deleted");
     }
     broker.stats.delete_group(&header.group_name);
+    broker.pop.forget(Some(&header.group_name), None);
     if header.clean_offset {
         broker.offsets.delete_group(&header.group_name);
         broker.offsets.commit_deletions().map_err(|error| {

@@ -69,7 +69,7 @@ fn query(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
     ))
 }
 
-fn first_is_in_memory(broker: &Broker, topic: &str, queue_id: i32) -> bool {
+pub(crate) fn first_is_in_memory(broker: &Broker, topic: &str, queue_id: i32) -> bool {
     let read = Read {
         topic,
         queue_id,

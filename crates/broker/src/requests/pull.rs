@@ -4,7 +4,7 @@
 //! waits in [`crate::longpoll`]. Checks, codes and their order are those of Java 5.3: `PullMessageProcessor`.
 
 pub(crate) mod check;
-mod filter;
+pub(crate) mod filter;
 mod matching;
 
 use std::sync::Arc;

@@ -190,6 +190,7 @@ fn delete(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
     let mut existed = false;
     for name in &names {
         existed |= broker.topics.delete(name);
+        broker.pop.forget(None, Some(name));
         broker.offsets.delete_topic(name);
         broker.stats.delete_topic(name);
     }

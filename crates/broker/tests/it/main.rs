@@ -16,6 +16,8 @@ mod longpoll;
 mod member;
 mod offsets;
 mod overload;
+mod pop;
+mod pop_waiting;
 mod pull;
 mod query;
 mod registration;

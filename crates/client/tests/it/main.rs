@@ -6,4 +6,5 @@
 
 mod cluster;
 mod consuming;
+mod popping;
 mod producing;

@@ -12,7 +12,7 @@ use crate::call::Refusal;
 /// Which messages a consumer wants. Tags are judged by the code in the queue's entry, and compared by the consumer itself; an
 /// expression is asked of the message's properties.
 #[derive(Clone, Debug)]
-pub(super) enum Filter {
+pub(crate) enum Filter {
     Everything,
     Codes(Vec<i32>),
     Subscribed(Arc<SubscriptionData>),
@@ -25,7 +25,7 @@ pub(super) enum Filter {
 }
 
 impl Filter {
-    pub(super) fn of_subscription(subscription: &Arc<SubscriptionData>) -> Result<Filter, Refusal> {
+    pub(crate) fn of_subscription(subscription: &Arc<SubscriptionData>) -> Result<Filter, Refusal> {
         if subscription.class_filter_mode {
             return Ok(Filter::Everything);
         }
@@ -41,7 +41,7 @@ impl Filter {
     }
 
     /// `*`, or tags joined by `||`.
-    pub(super) fn of_expression(expression: &str) -> Result<Filter, Refusal> {
+    pub(crate) fn of_expression(expression: &str) -> Result<Filter, Refusal> {
         if matches!(expression, "" | "*") {
             return Ok(Filter::Everything);
         }
@@ -60,7 +60,7 @@ impl Filter {
     }
 
     /// Whether the entry of a message does not rule it out.
-    pub(super) fn takes(&self, tags_code: i64) -> bool {
+    pub(crate) fn takes(&self, tags_code: i64) -> bool {
         // As in Java, only the lower half is compared: the code of a tag is an int.
         let code = tags_code as i32;
         match self {
