@@ -327,6 +327,13 @@ impl Offsets {
         self.resets.get(group, topic, queue_id).is_some()
     }
 
+    /// The reset, for a group whose place in the queue the broker itself keeps: it follows at once.
+    pub(crate) fn take_reset(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
+        let offset = self.resets.take(group, topic, queue_id)?;
+        self.kept.touch_quietly();
+        Some(offset)
+    }
+
     /// What a reset means for a consumer that pulls from `offset`; none when there is no reset.
     pub(crate) fn reset_of_pull(
         &self,

@@ -68,6 +68,18 @@ impl Resets {
         Some(reset.offset)
     }
 
+    /// Where the group was reset to; the reset is over.
+    pub(super) fn take(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut table = self.table();
+        let queues = table.get_mut(group)?.get_mut(topic)?;
+        let reset = queues.remove(&queue_id)?;
+        self.len.fetch_sub(1, Ordering::AcqRel);
+        Some(reset.offset)
+    }
+
     /// What the reset means for a pull from `offset`, and whether the reset is over. None when there is no reset.
     pub(super) fn of_pull(
         &self,

@@ -13,7 +13,6 @@ use super::{Request, retry_topics};
 use crate::Broker;
 use crate::call::Refusal;
 use crate::pop::waiting::Kind;
-use crate::requests::pull::check::check_expression_type;
 use crate::requests::pull::filter::Filter;
 use crate::requests::send::topic::SEE_FAQ;
 
@@ -52,9 +51,9 @@ pub(super) fn pop(broker: &Broker, frame: &Frame<'_>) -> Result<Checked, Refusal
     check_invisible(header.invisible_time_ms, 1)?;
     let (group, topic) = (&header.consumer_group, &header.topic);
     let config = names(broker, group, topic, header.queue_id, "pop")?;
-    check_expression_type(header.exp_type.as_deref())?;
-    let filter = Filter::of_expression(header.exp.as_deref().unwrap_or(""))?;
+    let kind = header.exp_type.as_deref().unwrap_or("");
     let keys = broker.keys();
+    let filter = Filter::of_request(broker, &keys, kind, header.exp.as_deref().unwrap_or(""))?;
     let retry_topics = if header.order {
         Vec::new()
     } else {

@@ -218,10 +218,18 @@ impl Request {
             bytes_max: limit.bytes_max.saturating_sub(popped.bytes).max(1),
             filter: &|tags_code| self.filter.takes(tags_code),
         };
-        broker.store.read(&read, mode).map_err(|error| match error {
-            ReadError::WouldBlock => Stop::WouldBlock,
-            error => Stop::Failed(error.to_string()),
-        })
+        let mut result = broker
+            .store
+            .read(&read, mode)
+            .map_err(|error| match error {
+                ReadError::WouldBlock => Stop::WouldBlock,
+                error => Stop::Failed(error.to_string()),
+            })?;
+        if self.filter.reads_messages() {
+            let takes = |bytes: &Bytes| self.filter.takes_record(broker, bytes);
+            result.records.retain(takes);
+        }
+        Ok(result)
     }
 
     /// Where a group begins that has never popped the queue. Java 5.3.4: `PopMessageProcessor.getInitOffset`.

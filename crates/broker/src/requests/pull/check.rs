@@ -169,7 +169,9 @@ fn filter_of(
     broadcast_allowed: bool,
 ) -> Result<Filter, Denied> {
     if header.sys_flag & sysflag::PULL_SUBSCRIPTION != 0 {
-        return Ok(own_filter(broker, keys, header)?);
+        let kind = header.expression_type.as_deref().unwrap_or("");
+        let expression = header.subscription.as_deref().unwrap_or("");
+        return Ok(Filter::of_request(broker, keys, kind, expression)?);
     }
     let group_name = &header.consumer_group;
     let Some(group) = broker.clients.consumer_group(group_name) else {
@@ -205,26 +207,6 @@ fn filter_of(
         return Ok(Filter::of_subscription(&subscription)?);
     }
     Ok(registered_filter(broker, keys, header, &subscription)?)
-}
-
-/// The filter that came with the pull.
-fn own_filter(
-    broker: &Broker,
-    keys: &BrokerKeys,
-    header: &PullMessageRequest,
-) -> Result<Filter, Refusal> {
-    let expression = header.subscription.as_deref().unwrap_or("");
-    let kind = header.expression_type.as_deref().unwrap_or("");
-    if filters::is_by_tag(kind) {
-        return Filter::of_expression(expression);
-    }
-    if !expression.is_empty() {
-        may_filter_by(keys, kind)?;
-    }
-    check_kind(kind)?;
-    // Java 5.3 does not look at what compiling gave, and hands out everything.
-    let filter = broker.filters.compile(expression).map_err(unreadable)?;
-    Ok(Filter::OwnExpression(filter))
 }
 
 /// The filter that the group's heartbeats brought.

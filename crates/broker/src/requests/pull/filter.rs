@@ -6,8 +6,10 @@ use protocol::body::SubscriptionData;
 use protocol::code::ResponseCode;
 use protocol::{properties, record, tags};
 
-use crate::Broker;
+use super::check::{check_kind, may_filter_by, unreadable};
 use crate::call::Refusal;
+use crate::filters;
+use crate::{Broker, BrokerKeys};
 
 /// Which messages a consumer wants. Tags are judged by the code in the queue's entry, and compared by the consumer itself; an
 /// expression is asked of the message's properties.
@@ -59,6 +61,25 @@ impl Filter {
         ))
     }
 
+    /// What a request brings itself: tags, or an expression of the kind `kind`.
+    pub(crate) fn of_request(
+        broker: &Broker,
+        keys: &BrokerKeys,
+        kind: &str,
+        expression: &str,
+    ) -> Result<Filter, Refusal> {
+        if filters::is_by_tag(kind) {
+            return Filter::of_expression(expression);
+        }
+        if !expression.is_empty() {
+            may_filter_by(keys, kind)?;
+        }
+        check_kind(kind)?;
+        // Java 5.3 does not look at what compiling gave, and hands out everything.
+        let filter = broker.filters.compile(expression).map_err(unreadable)?;
+        Ok(Filter::OwnExpression(filter))
+    }
+
     /// Whether the entry of a message does not rule it out.
     pub(crate) fn takes(&self, tags_code: i64) -> bool {
         // As in Java, only the lower half is compared: the code of a tag is an int.
@@ -74,7 +95,7 @@ impl Filter {
     }
 
     /// Whether the message itself is asked.
-    pub(super) fn reads_messages(&self) -> bool {
+    pub(crate) fn reads_messages(&self) -> bool {
         matches!(
             self,
             Filter::Expression(_) | Filter::OwnExpression(_) | Filter::OfRealTopic(_)
@@ -82,7 +103,7 @@ impl Filter {
     }
 
     /// Asks a message that its entry did not rule out.
-    pub(super) fn takes_record(&self, broker: &Broker, bytes: &[u8]) -> bool {
+    pub(crate) fn takes_record(&self, broker: &Broker, bytes: &[u8]) -> bool {
         // Whoever handed it out has decoded it or wrote it.
         let properties = record::peek_properties(bytes).unwrap_or_default();
         match self {
