@@ -80,6 +80,15 @@ impl Cluster {
         self.nameserver.local_addr().to_string()
     }
 
+    /// Where a broker listens.
+    pub(crate) fn broker(&self, index: usize) -> String {
+        self.brokers[index]
+            .as_ref()
+            .unwrap()
+            .local_addr()
+            .to_string()
+    }
+
     /// Creates a topic of four queues on every broker, and returns when the name server knows all of them.
     pub(crate) async fn create_topic(&self, topic: &str) {
         let client = Client::new(ClientConfig::default(), Arc::new(NoPushes));

@@ -4,6 +4,7 @@
     reason = "tests may; the lint allows it only in the functions marked as such"
 )]
 
+mod asked;
 mod cluster;
 mod consuming;
 mod popping;
