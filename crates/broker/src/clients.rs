@@ -40,7 +40,12 @@ impl Clients {
 
     /// A connection is gone, and with it whoever was on it.
     pub(crate) fn closed(&self, broker: &Broker, connection: &Arc<Connection>) {
-        for group in self.registry.closed(connection.id()) {
+        let closed = self.registry.closed(connection.id());
+        for (group, client_id) in &closed.left {
+            let (now_ms, lifetime_ms) = (broker.now_ms(), lock_lifetime_ms(broker));
+            broker.locks.orphaned(group, client_id, now_ms, lifetime_ms);
+        }
+        for group in closed.groups {
             self.group_changed(broker, &group);
         }
     }
@@ -56,6 +61,11 @@ impl Clients {
             self.notifier.changed(group);
         }
     }
+}
+
+/// How long a lock is held that nobody renews.
+pub(crate) fn lock_lifetime_ms(broker: &Broker) -> i64 {
+    i64::try_from(broker.keys().rebalance_lock_max_live_time).unwrap_or(i64::MAX)
 }
 
 /// Forgets clients that have been silent for `channelExpiredTimeout`, closes their connections, and forgets locks and filters that

@@ -43,6 +43,15 @@ configuration::keys! {
         short_polling_time_ms: u64 = 1000, "shortPollingTimeMills", unit "ms";
         /// Whether consumers are told at once that their group changed.
         notify_consumer_ids_changed_enable: bool = true, "notifyConsumerIdsChangedEnable";
+        /// How long a queue that is consumed in order belongs to a client that does not renew its lock. Clients renew every 20 s. When its connection
+        /// closes it has an eighth of that for a sign of life.
+        rebalance_lock_max_live_time: u64 = 60000, "rocketmq.broker.rebalance.lockMaxLiveTime", unit "ms", within 1000..=3600000;
+        /// Whether the broker remembers how far the clients of broadcasting groups are, for those that change between it and a proxy.
+        enable_broadcast_offset_store: bool = true, "enableBroadcastOffsetStore";
+        /// How long that is remembered of a client that is not connected.
+        broadcast_offset_expire_second: u64 = 120, "broadcastOffsetExpireSecond", unit "s";
+        /// How long it is remembered of one that is.
+        broadcast_offset_expire_max_second: u64 = 300, "broadcastOffsetExpireMaxSecond", unit "s";
         /// Region that every message bears in its properties.
         region_id: String = String::from("DefaultRegion"), "regionId";
         /// Whether clients are told to trace their messages.

@@ -10,6 +10,7 @@
 //! | `topics`, `groups`, `offsets`, `persist` | what is kept in `config/*.json` |
 //! | `filters` | what consumers want beside tags: their expressions, compiled |
 //! | `clients`, `locks`, `notify` | who is connected, who may consume which queue in order, who must be told |
+//! | `broadcast` | how far the clients of groups are whose members all get everything |
 //! | `longpoll` | pulls that wait for a message |
 //! | `pop`, `request_modes` | consumption by pop; which groups consume so |
 //! | `schedule` | messages that are delivered later, by delay level |
@@ -23,6 +24,7 @@
 //! request that may, runs on the blocking pool under a permit; no request makes the broker panic.
 
 mod arrivals;
+mod broadcast;
 pub mod call;
 pub mod config;
 mod counters;
@@ -101,6 +103,7 @@ pub struct Broker {
     pub(crate) clients: clients::Clients,
     pub(crate) filters: filters::Filters,
     pub(crate) locks: locks::QueueLocks,
+    pub(crate) broadcasts: broadcast::BroadcastOffsets,
     pub(crate) longpoll: Arc<longpoll::LongPoll>,
     pub(crate) pop: Arc<pop::Pop>,
     pub(crate) request_modes: request_modes::RequestModes,

@@ -73,10 +73,12 @@ pub(crate) fn first_version() -> DataVersion {
 }
 
 /// The task that writes changed tables: topics and groups at once, offsets every `flushConsumerOffsetInterval`. It also
-/// forgets clients that went silent, and tells consumers of each other.
+/// forgets clients that went silent and what they locked, and tells consumers of each other.
 pub(crate) async fn run(broker: Arc<Broker>) {
     tokio::join!(
         crate::notify::run(broker.clone()),
+        crate::locks::run(broker.clone()),
+        crate::broadcast::run(broker.clone()),
         sample(&broker),
         write_changes(&broker)
     );

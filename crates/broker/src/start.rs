@@ -128,6 +128,7 @@ impl Broker {
             clients: clients::Clients::default(),
             filters,
             locks: locks::QueueLocks::default(),
+            broadcasts: Default::default(),
             schedule: Arc::new(schedule),
             budget: budget.clone(),
             longpoll: Arc::new(longpoll::LongPoll::new(budget.clone())),

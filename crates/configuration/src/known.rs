@@ -232,13 +232,6 @@ const GROUPS: &[Group] = &[
             "enableLmq", "enableMultiDispatch", "maxLmqConsumeQueueNum",
         ],
     },
-    // Broadcast offsets at the broker.
-    Group {
-        reason: "offsets of broadcast groups are kept by the clients",
-        keys: &[
-            "broadcastOffsetExpireMaxSecond", "broadcastOffsetExpireSecond", "enableBroadcastOffsetStore",
-        ],
-    },
     // Access control.
     Group {
         reason: "access control is planned and not there yet: every client may do everything",

@@ -56,6 +56,15 @@ pub(crate) struct Expired<H> {
     pub(crate) groups: BTreeSet<String>,
 }
 
+/// Who was on a connection that closed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Closed {
+    /// Consumer groups that have other members, who must hear of it.
+    pub(crate) groups: BTreeSet<String>,
+    /// Consumer group and client id of the members that were on it and are on no other connection.
+    pub(crate) left: Vec<(String, String)>,
+}
+
 /// The consumers of one group.
 #[derive(Debug)]
 pub(crate) struct ConsumerGroup<H> {
@@ -124,6 +133,22 @@ impl<H: Clone> ConsumerGroup<H> {
     /// Its members.
     pub(crate) fn members(&self) -> Vec<Client<H>> {
         self.read().members.values().cloned().collect()
+    }
+
+    /// The id of the client on this connection, if it is on no other one.
+    fn only_on(&self, connection_id: u64) -> Option<String> {
+        let state = self.read();
+        let id = &state.members.get(&connection_id)?.client_id;
+        let connections = state.members.values();
+        let times = connections.filter(|member| member.client_id == *id);
+        (times.take(2).count() == 1).then(|| id.clone())
+    }
+
+    /// The id of the client on this connection.
+    pub(crate) fn client_on(&self, connection_id: u64) -> Option<String> {
+        let state = self.read();
+        let member = state.members.get(&connection_id)?;
+        Some(member.client_id.clone())
     }
 
     /// Whether a member is on this connection.
@@ -336,20 +361,25 @@ impl<H: Clone> Registry<H> {
         }
     }
 
-    /// A connection is gone. Gives the consumer groups whose other members must hear of it.
-    pub(crate) fn closed(&self, connection_id: u64) -> BTreeSet<String> {
+    /// A connection is gone, and with it whoever was on it.
+    pub(crate) fn closed(&self, connection_id: u64) -> Closed {
         let mut joined = self.joined();
+        let mut closed = Closed::default();
         let Some(of_connection) = joined.remove(&connection_id) else {
-            return BTreeSet::new();
+            return closed;
         };
         for group in &of_connection.producers {
             self.leave_producers(group, connection_id);
         }
-        of_connection
-            .consumers
-            .into_iter()
-            .filter(|group| self.leave(group, connection_id))
-            .collect()
+        for group in of_connection.consumers {
+            let members = self.consumer_group(&group);
+            let left = members.and_then(|members| members.only_on(connection_id));
+            closed.left.extend(left.map(|id| (group.clone(), id)));
+            if self.leave(&group, connection_id) {
+                closed.groups.insert(group);
+            }
+        }
+        closed
     }
 
     /// Forgets memberships that were not renewed since `seen_before_ms`.
@@ -534,6 +564,9 @@ mod tests {
             .register_consumer("g", again, consumer(&["t"]))
             .unwrap();
         assert_eq!(registry.consumer_group("g").unwrap().client_ids(), ["c1"]);
+        let closed = registry.closed(1);
+        assert!(closed.left.is_empty(), "it is still there: {closed:?}");
+        assert_eq!(registry.closed(2).left, [("g".to_owned(), "c1".to_owned())]);
     }
 
     #[test]
@@ -549,10 +582,16 @@ mod tests {
             .unwrap();
         registry.register_producer("p", client(1, 0)).unwrap();
         assert!(registry.unregister_consumer("g", 3) && !registry.unregister_consumer("g", 3));
-        assert_eq!(registry.closed(1), groups(&["g"]), "nobody is left in h");
+        let closed = registry.closed(1);
+        assert_eq!(closed.groups, groups(&["g"]), "nobody is left in h");
+        let left = closed
+            .left
+            .iter()
+            .map(|(group, id)| format!("{group} {id}"));
+        assert_eq!(left.collect::<Vec<_>>(), ["g c1", "h c1"]);
         assert!(registry.consumer_group("h").is_none() && registry.producer_group("p").is_none());
-        assert_eq!(registry.closed(1), groups(&[]));
-        assert_eq!(registry.closed(2), groups(&[]));
+        assert_eq!(registry.closed(1), Closed::default());
+        assert_eq!(registry.closed(2).groups, groups(&[]));
         assert!(registry.consumer_group("g").is_none());
         assert!(
             registry

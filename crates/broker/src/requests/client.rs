@@ -147,11 +147,13 @@ fn register_consumer(
         subscriptions: with_subscriptions.then_some(data.subscription_data_set),
         fingerprint,
     };
+    let client_id = client.client_id.clone();
     let registered = broker
         .clients
         .registry()
         .register_consumer(group, client, consumer);
     let registered = registered.map_err(|error| Refusal::system_error(error.to_string()))?;
+    broker.locks.lives(group, &client_id);
     if registered.changed {
         broker.clients.group_changed(broker, group);
     }
@@ -196,10 +198,12 @@ fn unregister(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
     if let Some(group) = header.producer_group {
         registry.unregister_producer(&group, call.connection.id());
     }
-    if let Some(group) = header.consumer_group
-        && registry.unregister_consumer(&group, call.connection.id())
-    {
-        broker.clients.group_changed(broker, &group);
+    if let Some(group) = header.consumer_group {
+        // Its listeners have ended: clients say goodbye behind that.
+        broker.locks.left(&group, &header.client_id);
+        if registry.unregister_consumer(&group, call.connection.id()) {
+            broker.clients.group_changed(broker, &group);
+        }
     }
     Ok(Reply::ok())
 }

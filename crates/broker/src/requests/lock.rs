@@ -6,6 +6,7 @@ use protocol::json;
 
 use crate::Broker;
 use crate::call::{Call, Entry, Kind, Refusal, Reply};
+use crate::clients;
 
 pub(crate) const HANDLERS: &[Entry] = &[
     (RequestCode::LOCK_BATCH_MQ, Kind::Inline, lock),
@@ -18,6 +19,7 @@ fn lock(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
         &body.consumer_group,
         &body.client_id,
         body.mq_set,
+        clients::lock_lifetime_ms(broker),
         broker.now_ms(),
     );
     Ok(Reply::ok().body(json::encode(&LockBatchResponseBody {

@@ -112,6 +112,7 @@ fn update(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
             format!("QueueId {queue_id} is illegal, topic is {topic}"),
         ));
     }
+    broker.locks.used(group, topic, queue_id);
     // Consumers that have not followed an operator's reset commit where they were before it.
     if broker.offsets.has_reset(group, topic, queue_id) {
         return Ok(Reply::ok().remark("Offset has been previously reset"));

@@ -271,3 +271,31 @@ async fn many_pulls_at_once_do_not_pile_up_answers() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_broadcasting_client_that_leaves_its_proxy_goes_on_where_it_was() {
+    let broker = TestBroker::start().await;
+    for _ in 0..4 {
+        broker.sent("t", b"body", "").await;
+    }
+    let pull = async |offset: i64, client: &str, source: i32| {
+        let mut header = pull_header("t", 0, offset);
+        header.request_source = Some(source);
+        header.proxy_forward_client_id = Some(client.to_owned());
+        let answer = broker
+            .call(Command::request(RequestCode::PULL_MESSAGE, &header))
+            .await;
+        let fields: PullMessageResponse = answer.header().unwrap();
+        (answer.response_code(), fields.next_begin_offset)
+    };
+    let moved = ResponseCode::PULL_OFFSET_MOVED;
+    assert_eq!(pull(-1, "one", 1).await, (moved, 0), "the topic is new");
+    assert_eq!(pull(3, "one", 1).await.0, ResponseCode::SUCCESS);
+    assert_eq!(pull(-1, "one", 1).await, (moved, 3));
+    assert_eq!(pull(-1, "two", 1).await, (moved, 0));
+    assert_eq!(
+        pull(0, "one", 0).await.0,
+        ResponseCode::SUCCESS,
+        "no broadcasting pull"
+    );
+}

@@ -1,5 +1,6 @@
 //! Whether a pull may be served, and what it asks for. Java 5.3: the first half of `PullMessageProcessor.processRequest`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use filter::SyntaxError;
@@ -11,7 +12,9 @@ use remoting::{Connection, Request};
 
 use super::Pull;
 use super::filter::Filter;
+use crate::broadcast::{self, BroadcastPull};
 use crate::call::Refusal;
+use crate::clients::ConsumerGroup;
 use crate::filters;
 use crate::offsets::{Commit, ResetOfPull};
 use crate::requests::offset;
@@ -21,6 +24,9 @@ use crate::{Broker, BrokerKeys};
 
 /// A pull waits no longer than this, whatever its client asks for. Clients ask for 15 to 30 seconds.
 const SUSPEND_MAX: Duration = Duration::from_secs(300);
+
+/// Java's `RequestSource`.
+const PROXY_FOR_BROADCAST: i32 = 1;
 
 /// Why a pull is refused, with the kind of prohibition that clients tell their users.
 pub(super) struct Denied {
@@ -124,7 +130,10 @@ pub(super) fn check(
             ),
         )));
     }
-    let filter = filter_of(broker, keys, &header, group.consume_broadcast_enable)?;
+    broker
+        .locks
+        .used(group_name, &header.topic, header.queue_id);
+    let (filter, broadcasting) = filter_of(broker, keys, &header, group.consume_broadcast_enable)?;
     let (name, queue_id) = (&header.topic, header.queue_id);
     let reset = broker
         .offsets
@@ -139,10 +148,14 @@ pub(super) fn check(
         };
         offset::commit(broker, group_name, name, queue_id, commit);
     }
-    let reset = match reset {
+    let mut reset = match reset {
         Some(ResetOfPull::GoTo(offset)) => Some(offset),
         Some(ResetOfPull::Followed) | None => None,
     };
+    let by_proxy = header.request_source == Some(PROXY_FOR_BROADCAST);
+    if (broadcasting.is_some() || by_proxy) && keys.enable_broadcast_offset_store {
+        reset = broadcast_start(broker, connection, &header, broadcasting.as_deref(), reset);
+    }
     let suspend = (header.sys_flag & sysflag::PULL_SUSPEND != 0)
         .then(|| suspend_of(settings, header.suspend_timeout_ms));
     let pull = Pull {
@@ -167,11 +180,12 @@ fn filter_of(
     keys: &BrokerKeys,
     header: &PullMessageRequest,
     broadcast_allowed: bool,
-) -> Result<Filter, Denied> {
+) -> Result<(Filter, Option<Arc<ConsumerGroup>>), Denied> {
     if header.sys_flag & sysflag::PULL_SUBSCRIPTION != 0 {
         let kind = header.expression_type.as_deref().unwrap_or("");
         let expression = header.subscription.as_deref().unwrap_or("");
-        return Ok(Filter::of_request(broker, keys, kind, expression)?);
+        let filter = Filter::of_request(broker, keys, kind, expression)?;
+        return Ok((filter, None));
     }
     let group_name = &header.consumer_group;
     let Some(group) = broker.clients.consumer_group(group_name) else {
@@ -180,7 +194,8 @@ fn filter_of(
             format!("the consumer's group info not exist{SEE_FAQ}"),
         )));
     };
-    if !broadcast_allowed && group.message_model() == MessageModel::Broadcasting {
+    let is_broadcasting = group.message_model() == MessageModel::Broadcasting;
+    if !broadcast_allowed && is_broadcasting {
         return Err(Forbidden::Broadcasting.because(format!(
             "the consumer group[{group_name}] can not consume by broadcast way"
         )));
@@ -203,10 +218,56 @@ fn filter_of(
             "the consumer's subscription not latest",
         )));
     }
-    if filters::is_by_tag(&subscription.expression_type) {
-        return Ok(Filter::of_subscription(&subscription)?);
-    }
-    Ok(registered_filter(broker, keys, header, &subscription)?)
+    let filter = if filters::is_by_tag(&subscription.expression_type) {
+        Filter::of_subscription(&subscription)?
+    } else {
+        registered_filter(broker, keys, header, &subscription)?
+    };
+    Ok((filter, is_broadcasting.then_some(group)))
+}
+
+/// Where a client of a broadcasting group has to begin instead of where it wants to; what it has reached is remembered.
+fn broadcast_start(
+    broker: &Broker,
+    connection: &Connection,
+    header: &PullMessageRequest,
+    members: Option<&ConsumerGroup>,
+    reset: Option<i64>,
+) -> Option<i64> {
+    let from_proxy = header.request_source == Some(PROXY_FOR_BROADCAST);
+    let client_id = if from_proxy {
+        header.proxy_forward_client_id.clone()
+    } else {
+        members.and_then(|members| members.client_on(connection.id()))
+    };
+    // A client whose heartbeat has not come yet is nobody that could be remembered.
+    let Some(client_id) = client_id else {
+        return reset;
+    };
+    let (topic, queue_id) = (header.topic.as_str(), header.queue_id);
+    let pull = BroadcastPull {
+        topic,
+        group: &header.consumer_group,
+        queue_id,
+        client_id: &client_id,
+        offset: header.queue_offset,
+        from_proxy,
+    };
+    let nothing_known = || {
+        let group = broadcast::offsets_group(&header.consumer_group);
+        let committed = broker.offsets.query(&group, topic, queue_id);
+        committed.unwrap_or_else(|| {
+            if offset::first_is_in_memory(broker, topic, queue_id) {
+                0
+            } else {
+                broker.store.max_offset(topic, queue_id) as i64
+            }
+        })
+    };
+    let start = reset.or_else(|| broker.broadcasts.start(&pull, nothing_known));
+    let reached = start.unwrap_or(header.queue_offset);
+    broker.broadcasts.reached(&pull, reached, broker.now_ms());
+    start
 }
 
 /// The filter that the group's heartbeats brought.
