@@ -122,7 +122,13 @@ impl Admin {
         group: &str,
         topic: Option<&str>,
     ) -> Result<ConsumeStats, Error> {
-        let route = self.route(&protocol::topic::retry_topic(group)).await?;
+        // A group that nobody has consumed for has no topic of its own yet.
+        let route = match self.route(&protocol::topic::retry_topic(group)).await {
+            Err(Error::Refused { .. }) if topic.is_some() => {
+                self.route(topic.unwrap_or_default()).await?
+            }
+            route => route?,
+        };
         let mut all = ConsumeStats::default();
         for addr in route.broker_datas.iter().filter_map(select_addr) {
             let stats = self.consume_stats_of(addr, group, topic).await?;

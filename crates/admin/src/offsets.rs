@@ -3,7 +3,7 @@
 use protocol::body::{
     MessageQueue, QueryCorrectionOffsetBody, QueueTable, ResetOffsetBody, TopicRouteData,
 };
-use protocol::code::RequestCode;
+use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
 use protocol::headers::{
     CloneGroupOffsetRequest, QueryCorrectionOffset, ResetOffsetRequest, UpdateConsumerOffsetRequest,
@@ -91,9 +91,6 @@ impl Admin {
         queue_id: i32,
         offset: i64,
     ) -> Result<(), Error> {
-        let queue = MessageQueue::new(topic, "", queue_id);
-        // A broker that does not keep resets takes this; one that does is told by what follows.
-        self.update_offset(broker, group, &queue, offset).await?;
         let header = ResetOffsetRequest {
             group: group.to_owned(),
             topic: topic.to_owned(),
@@ -103,7 +100,14 @@ impl Admin {
             force: true,
         };
         let request = Command::request(RequestCode::INVOKE_BROKER_TO_RESET_OFFSET, &header);
-        self.ask_ok(broker, request).await.map(drop)
+        match self.ask_ok(broker, request).await {
+            // A broker that does not keep resets, of a group that has no members: committing does it.
+            Err(Error::Refused { code, .. }) if code == ResponseCode::CONSUMER_NOT_ONLINE => {
+                let queue = MessageQueue::new(topic, "", queue_id);
+                self.update_offset(broker, group, &queue, offset).await
+            }
+            answer => answer.map(drop),
+        }
     }
 
     /// Commits an offset for a group.

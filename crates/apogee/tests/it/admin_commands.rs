@@ -243,3 +243,75 @@ fn failures_have_exit_codes_and_say_whom_they_asked() {
         "the environment says which name server"
     );
 }
+
+#[test]
+fn groups_are_reset_copied_and_shown() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Node::start(data.path());
+    let words = |line: &str| -> Vec<String> {
+        let words = line
+            .split(' ')
+            .map(|word| word.replace("BROKER", &node.broker));
+        words.collect()
+    };
+    let ok = |line: &str| {
+        let words = words(line);
+        node.admin_ok(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    ok("updateTopic -b BROKER -t Mail -r 1 -w 1");
+    for _ in 0..3 {
+        ok("sendMessage -t Mail -p body");
+    }
+    // The group comes into being with its first pull.
+    ok("consumeMessage -t Mail -g readers");
+    let at = |group: &str| {
+        let shown = json(&ok(&format!("consumerProgress -g {group} -t Mail --json")));
+        let queue = &shown["queues"][0];
+        (
+            queue["consumerOffset"].as_i64(),
+            queue["brokerOffset"].as_i64(),
+        )
+    };
+    let text = ok("resetOffsetByTime -g readers -t Mail -s 0");
+    assert!(
+        text.starts_with("start reset consumer offset by specified, group[readers], topic[Mail], force[true], timestamp(string)[0], timestamp(long)[0]\n#brokerName "),
+        "{text}"
+    );
+    let row: Vec<&str> = text.lines().nth(2).unwrap().split_whitespace().collect();
+    assert_eq!(row, ["broker-a", "0", "0"]);
+    assert_eq!(at("readers"), (Some(0), Some(3)));
+    let text = ok("resetOffsetByTime -g readers -t Mail -s 0 -b BROKER -q 0 -o 2");
+    assert!(text.ends_with("\nreset consumer offset to 2\n"), "{text}");
+    assert_eq!(at("readers"), (Some(2), Some(3)));
+    ok("cloneGroupOffset -s readers -d others -t Mail");
+    assert_eq!(at("others"), (Some(2), Some(3)));
+    ok("skipAccumulatedMessage -g readers -t Mail");
+    assert_eq!(at("readers"), (Some(3), Some(3)));
+    let text = ok("consumerProgress -g readers -t Mail");
+    assert!(text.contains("\nConsume Diff Total: 0\n"), "{text}");
+    assert!(ok("brokerConsumeStats -b BROKER").contains("\nDiff Total: "));
+    let text = ok("statsAll -t Mail");
+    let row = text.lines().find(|line| line.contains("others")).unwrap();
+    let row: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(row[..3], ["Mail", "others", "1"], "{text}");
+    for (line, code) in [
+        ("resetOffsetByTime -g absent -t Mail -s 0", 1),
+        ("resetOffsetByTime -g readers -t absent -s 0", 1),
+        (
+            "resetOffsetByTime -g readers -t Mail -s 0 -b BROKER -q 0 -o 99",
+            1,
+        ),
+        ("resetOffsetByTime -g readers -t Mail -s yesterday", 2),
+        ("consumerStatus -g readers", 1),
+        ("consumerProgress -g absent", 1),
+    ] {
+        let words = words(line);
+        let finished = node.admin(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(finished.code, Some(code), "{line}: {finished:#?}");
+    }
+    assert_eq!(
+        at("readers"),
+        (Some(3), Some(3)),
+        "what is refused changes nothing"
+    );
+}
