@@ -334,6 +334,16 @@ impl Offsets {
         Some(offset)
     }
 
+    /// What members say from here on is taken, also behind what another one has just committed: they were told to go back.
+    pub(crate) fn forget_committers(&self, group: &str, topic: &str) {
+        let table = self.read();
+        if let Some(queues) = table.get(group).and_then(|topics| topics.get(topic)) {
+            for place in locked(queues).values_mut() {
+                place.by = NOBODY;
+            }
+        }
+    }
+
     /// What a reset means for a consumer that pulls from `offset`; none when there is no reset.
     pub(crate) fn reset_of_pull(
         &self,
@@ -696,6 +706,10 @@ mod tests {
             put(commit(2, 1, 11), true),
             "nothing is known of the offset before"
         );
+        assert!(put(commit(9, 2, 12), true));
+        assert!(!put(commit(2, 1, 13), true));
+        offsets.forget_committers("g", "t");
+        assert!(put(commit(2, 1, 14), true), "it was told to");
         assert_eq!(offsets.query("g", "t", 0), Some(2));
     }
 

@@ -158,6 +158,7 @@ fn reset_in_clients(
             version::describe(old.version)
         )));
     }
+    broker.offsets.forget_committers(group, topic);
     let push = ResetOffsetRequest {
         group: group.to_owned(),
         topic: topic.to_owned(),
