@@ -52,6 +52,14 @@ configuration::keys! {
         broadcast_offset_expire_second: u64 = 120, "broadcastOffsetExpireSecond", unit "s";
         /// How long it is remembered of one that is.
         broadcast_offset_expire_max_second: u64 = 300, "broadcastOffsetExpireMaxSecond", unit "s";
+        /// Bytes that a consumer group may read in five seconds that were not in memory.
+        cg_cold_read_threshold: u64 = 3145728, "cgColdReadThreshold", unit "bytes";
+        /// The same of all groups together.
+        global_cold_read_threshold: u64 = 104857600, "globalColdReadThreshold", unit "bytes";
+        /// Whether thresholds of groups follow the load.
+        cold_ctr_strategy_enable: bool = false, "coldCtrStrategyEnable";
+        /// Whether they follow it by how far, how long and how fast all reads together miss their aim; otherwise by whether they are over their limit.
+        use_pid_cold_ctr_strategy: bool = true, "usePIDColdCtrStrategy";
         /// Region that every message bears in its properties.
         region_id: String = String::from("DefaultRegion"), "regionId";
         /// Whether clients are told to trace their messages.
@@ -128,6 +136,10 @@ configuration::keys! {
         /// How much of the synced commit log stays in the page cache while no consumer reads further back; 0 leaves it to the
         /// kernel.
         commit_log_page_cache_bytes: u64 = 268435456, "commitLogPageCacheBytes", unit "bytes";
+        /// Whether consumer groups that read much that is not in memory have to wait. What counts as much: cgColdReadThreshold, globalColdReadThreshold.
+        cold_data_flow_control_enable: bool = false, "coldDataFlowControlEnable";
+        /// Whether the kernel reads the commit log ahead of what is asked for.
+        data_read_ahead_enable: bool = true, "dataReadAheadEnable";
         /// Size of a consume queue file; rounded down to whole entries of 20 bytes.
         mapped_file_size_consume_queue: u64 = 6000000, "mappedFileSizeConsumeQueue", unit "bytes", within 20..=1099511627776;
         /// Queues that have consume queue files of their own, in Java's format, at most. With more, a store that all queues share takes over; when

@@ -11,6 +11,7 @@
 //! | `filters` | what consumers want beside tags: their expressions, compiled |
 //! | `clients`, `locks`, `notify` | who is connected, who may consume which queue in order, who must be told |
 //! | `broadcast` | how far the clients of groups are whose members all get everything |
+//! | `cold` | groups that read too much from the disk |
 //! | `longpoll` | pulls that wait for a message |
 //! | `pop`, `request_modes` | consumption by pop; which groups consume so |
 //! | `schedule` | messages that are delivered later, by delay level |
@@ -26,6 +27,7 @@
 mod arrivals;
 mod broadcast;
 pub mod call;
+mod cold;
 pub mod config;
 mod counters;
 mod longpoll;
@@ -104,6 +106,7 @@ pub struct Broker {
     pub(crate) filters: filters::Filters,
     pub(crate) locks: locks::QueueLocks,
     pub(crate) broadcasts: broadcast::BroadcastOffsets,
+    pub(crate) cold_reads: Arc<cold::ColdReads>,
     pub(crate) longpoll: Arc<longpoll::LongPoll>,
     pub(crate) pop: Arc<pop::Pop>,
     pub(crate) request_modes: request_modes::RequestModes,
@@ -164,7 +167,11 @@ impl Broker {
     /// Replaces the configuration; it holds for requests that arrive from here on. What was used to start (ports,
     /// directories, names, the flush mode) stays as it was until the next start.
     pub(crate) fn set_keys(&self, keys: BrokerKeys) {
-        let permission_changed = self.keys().broker_permission != keys.broker_permission;
+        let before = self.keys();
+        let permission_changed = before.broker_permission != keys.broker_permission;
+        if before.data_read_ahead_enable != keys.data_read_ahead_enable {
+            self.store.set_read_ahead(keys.data_read_ahead_enable);
+        }
         let settings = Settings::new(Arc::new(keys), &self.identity);
         *self
             .settings

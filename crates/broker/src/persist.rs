@@ -79,6 +79,7 @@ pub(crate) async fn run(broker: Arc<Broker>) {
         crate::notify::run(broker.clone()),
         crate::locks::run(broker.clone()),
         crate::broadcast::run(broker.clone()),
+        crate::cold::run(broker.clone()),
         sample(&broker),
         write_changes(&broker)
     );

@@ -11,6 +11,7 @@ pub(crate) mod ack;
 pub(crate) mod assignment;
 pub(crate) mod client;
 pub(crate) mod cluster;
+pub(crate) mod cold;
 pub(crate) mod config;
 pub(crate) mod forward;
 pub(crate) mod group;

@@ -21,6 +21,7 @@ const HANDLERS: &[&[Entry]] = &[
     requests::assignment::HANDLERS,
     requests::client::HANDLERS,
     requests::cluster::HANDLERS,
+    requests::cold::HANDLERS,
     requests::config::HANDLERS,
     requests::forward::HANDLERS,
     requests::group::HANDLERS,

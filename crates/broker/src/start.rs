@@ -129,6 +129,7 @@ impl Broker {
             filters,
             locks: locks::QueueLocks::default(),
             broadcasts: Default::default(),
+            cold_reads: Default::default(),
             schedule: Arc::new(schedule),
             budget: budget.clone(),
             longpoll: Arc::new(longpoll::LongPoll::new(budget.clone())),
@@ -136,6 +137,7 @@ impl Broker {
             request_modes,
             registration: registration::Registration::default(),
         });
+        store.set_read_ahead(keys.data_read_ahead_enable);
         store.set_arrivals(Arc::new(arrivals::Arrivals {
             longpoll: broker.longpoll.clone(),
             pop: broker.pop.clone(),

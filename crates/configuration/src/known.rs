@@ -219,10 +219,9 @@ const GROUPS: &[Group] = &[
     },
     // Cold data.
     Group {
-        reason: "flow control of cold reads is planned and not there yet",
+        reason: "each read says whether the kernel had its bytes in memory: nothing is scanned or sampled",
         keys: &[
-            "cgColdReadThreshold", "coldCtrStrategyEnable", "coldDataFlowControlEnable", "coldDataScanEnable", "dataReadAheadEnable",
-            "globalColdReadThreshold", "sampleSteps", "usePIDColdCtrStrategy",
+            "coldDataScanEnable", "sampleSteps",
         ],
     },
     // Light queues.

@@ -130,6 +130,8 @@ pub trait File: Send + Sync + Debug {
     }
     /// Says that the range will not be read again soon: its pages may go first. A hint.
     fn advise_cold(&self, range: Range<u64>);
+    /// Says whether what follows a read is worth fetching with it. A hint.
+    fn advise_read_ahead(&self, ahead: bool);
     /// Fills `buf`.
     ///
     /// # Errors

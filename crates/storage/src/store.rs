@@ -289,6 +289,12 @@ impl Store {
         self.inner.flush.listen(Box::new(listener));
     }
 
+    /// Whether the kernel fetches from the log's files what follows a read with it. Off, reads of scattered old messages take less memory
+    /// from others; on, a consumer that reads old messages in order is faster.
+    pub fn set_read_ahead(&self, ahead: bool) {
+        self.inner.log.segments.set_read_ahead(ahead);
+    }
+
     /// When an append counts as durable.
     pub fn flush_mode(&self) -> FlushMode {
         self.inner.config.flush

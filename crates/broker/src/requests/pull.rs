@@ -10,7 +10,7 @@ mod matching;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use protocol::body::{SubscriptionGroupConfig, TopicConfig};
+use protocol::body::{ConsumeType, SubscriptionGroupConfig, TopicConfig};
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::headers::PullMessageResponse;
 use protocol::reply::ReplyHead;
@@ -18,6 +18,7 @@ use remoting::{Connection, Replies, Request, SendError};
 use storage::{Read, ReadError, ReadMode, ReadResult, ReadStatus};
 
 use crate::call::Refusal;
+use crate::cold::{self, Limits};
 use crate::longpoll::Waiter;
 use crate::offsets::ResetOfPull;
 use crate::overload;
@@ -117,13 +118,69 @@ pub(crate) fn read_cold(
     pull: Pull,
     suspend: Option<Duration>,
 ) -> Result<(), Refusal> {
+    let settings = broker.settings();
+    let limits = settings
+        .keys
+        .cold_data_flow_control_enable
+        .then(|| Limits::of(&settings.keys));
+    let group = &pull.group.group_name;
+    if limits.is_some_and(|limits| broker.cold_reads.is_over(group, &limits)) {
+        return hold(broker, connection, head, pull, suspend);
+    }
+    let transfer = pull.transfer.at_most(settings.limits.cold);
+    read_blocking(broker, connection, head, pull, transfer, suspend)
+}
+
+/// A group has read too much that was not in memory. One whose consumers are called is refused: they pull again later. One that pulls on its own
+/// waits, and gets one message.
+fn hold(
+    broker: &Arc<Broker>,
+    connection: Arc<Connection>,
+    head: ReplyHead,
+    pull: Pull,
+    suspend: Option<Duration>,
+) -> Result<(), Refusal> {
+    let busy = || {
+        let remark = "This consumer group is reading cold data. It has been flow control";
+        Refusal::new(ResponseCode::SYSTEM_BUSY, remark)
+    };
+    let members = broker.clients.consumer_group(&pull.group.group_name);
+    if members.is_some_and(|group| group.way().0 == ConsumeType::Passively) {
+        return Err(busy());
+    }
+    let held = broker.cold_reads.hold().ok_or_else(busy)?;
+    let broker = broker.clone();
+    broker.runtime.clone().spawn(async move {
+        tokio::time::sleep(cold::HOLD).await;
+        drop(held);
+        let one = Transfer {
+            messages_max: 1,
+            ..pull.transfer.at_most(broker.settings().limits.cold)
+        };
+        let reading = read_blocking(&broker, connection.clone(), head, pull, one, suspend);
+        if let Err(refusal) = reading {
+            // The client hears that it is too much, and asks again.
+            let _ = connection.reply(head, refusal.code, Some(&refusal.remark), &(), &[]);
+        }
+    });
+    Ok(())
+}
+
+fn read_blocking(
+    broker: &Arc<Broker>,
+    connection: Arc<Connection>,
+    head: ReplyHead,
+    pull: Pull,
+    transfer: Transfer,
+    suspend: Option<Duration>,
+) -> Result<(), Refusal> {
     let permit = broker.blocking_permit(&connection, pull.transfer.bytes_max)?;
     let broker = broker.clone();
     let runtime = broker.runtime.clone();
     runtime.spawn_blocking(move || {
-        let transfer = pull.transfer.at_most(broker.settings().limits.cold);
         let outcome = match pull.read(&broker, transfer, ReadMode::Blocking) {
             Ok(result) => {
+                pull.count_cold(&broker, &result);
                 let answer = pull.answer(&broker, result);
                 match suspend {
                     Some(suspend) if answer.code == ResponseCode::PULL_NOT_FOUND => {
@@ -182,6 +239,15 @@ impl Pull {
     /// Memory that lives as long as this pull, beside its place.
     pub(crate) fn own_bytes(&self) -> usize {
         self.filter.own_bytes()
+    }
+
+    /// What was read had to come from the disk.
+    fn count_cold(&self, broker: &Broker, result: &ReadResult) {
+        if broker.settings().keys.cold_data_flow_control_enable {
+            let bytes = result.records.iter().map(bytes::Bytes::len).sum();
+            let group = &self.group.group_name;
+            broker.cold_reads.read(group, bytes, broker.now_ms());
+        }
     }
 
     /// What the store's result means for the client.

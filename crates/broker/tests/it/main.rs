@@ -8,6 +8,7 @@ mod harness;
 mod admin;
 mod bad_input;
 mod clients;
+mod cold;
 mod delayed;
 mod disk;
 mod filters;

@@ -226,6 +226,16 @@ impl File for RealFile {
         // Advice that is not taken changes nothing that a caller could act on.
         let _ = rustix::fs::fadvise(&self.file, range.start, len, Advice::DontNeed);
     }
+
+    fn advise_read_ahead(&self, ahead: bool) {
+        let advice = if ahead {
+            Advice::Normal
+        } else {
+            Advice::Random
+        };
+        // As above. No length is the whole file.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, advice);
+    }
 }
 
 impl RealFile {

@@ -239,6 +239,10 @@ impl File for RecordingFile {
     fn advise_cold(&self, range: Range<u64>) {
         self.inner.advise_cold(range);
     }
+
+    fn advise_read_ahead(&self, ahead: bool) {
+        self.inner.advise_read_ahead(ahead);
+    }
 }
 
 impl Replay {

@@ -603,6 +603,8 @@ impl File for SimulatedFile {
     }
 
     fn advise_cold(&self, _range: Range<u64>) {}
+
+    fn advise_read_ahead(&self, _ahead: bool) {}
 }
 
 /// Where paths begin is always there.

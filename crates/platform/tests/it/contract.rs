@@ -75,6 +75,8 @@ fn what_is_written_is_read(disk: &dyn Disk, root: &Path) {
     assert_eq!(&exact[..3], b"xyz");
     file.sync_data().unwrap();
     file.advise_cold(0..4096);
+    file.advise_read_ahead(false);
+    file.advise_read_ahead(true);
 }
 
 fn holes_read_as_zeros(disk: &dyn Disk, root: &Path) {

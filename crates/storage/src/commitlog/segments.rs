@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use platform::disk::{self, Disk, File, OpenMode};
@@ -25,6 +26,8 @@ pub(crate) struct Segments {
     segment_bytes: u64,
     list: RwLock<VecDeque<Arc<Segment>>>,
     ahead: Mutex<Ahead>,
+    /// Whether the kernel fetches what follows a read with it.
+    read_ahead: AtomicBool,
 }
 
 /// The segment that follows the last one, reserved ahead of need.
@@ -101,6 +104,8 @@ impl Segments {
             segment_bytes,
             list: RwLock::new(list),
             ahead: Mutex::new(Ahead::default()),
+            // As the kernel does it of itself.
+            read_ahead: AtomicBool::new(true),
         })
     }
 
@@ -110,6 +115,18 @@ impl Segments {
 
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Whether the kernel fetches what follows a read with it, in all files and those to come.
+    pub(crate) fn set_read_ahead(&self, ahead: bool) {
+        // Before the list is looked at: what is created meanwhile has it by itself.
+        self.read_ahead.store(ahead, Ordering::Release);
+        for segment in self.all() {
+            segment.file.advise_read_ahead(ahead);
+        }
+        if let Some(spare) = &self.ahead().spare {
+            spare.file.advise_read_ahead(ahead);
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -225,6 +242,9 @@ impl Segments {
                 tracing::warn!(path = %path.display(), error = %remove, "a segment that could not be reserved could not be removed either");
             }
             return Err(error);
+        }
+        if !self.read_ahead.load(Ordering::Acquire) {
+            file.advise_read_ahead(false);
         }
         Ok(Arc::new(Segment { start, file, path }))
     }
