@@ -3,6 +3,7 @@
 //! An operation is a method of [`Admin`]. It knows the wire, its callers know the user: what it returns are values to
 //! print, and its errors say what was asked of whom.
 
+mod cold;
 mod consumers;
 mod error;
 mod message;

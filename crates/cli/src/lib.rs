@@ -4,6 +4,7 @@
 //! has not, 2 when the command line itself is wrong. `--json` prints one JSON document instead of the table.
 
 mod cluster;
+mod cold;
 mod consume;
 mod consumer;
 mod format;
@@ -11,6 +12,7 @@ mod offset;
 mod output;
 mod query;
 mod send;
+mod stats;
 mod topic;
 
 use std::process::ExitCode;
@@ -77,15 +79,23 @@ enum Command {
     /// Show what consumers tell of their inside
     ConsumerStatus(With<consumer::ConsumerStatus>),
     /// Show how far all groups of a broker are
-    BrokerConsumeStats(With<consumer::BrokerConsumeStats>),
+    BrokerConsumeStats(With<stats::BrokerConsumeStats>),
     /// Show what came into topics and went out to groups
-    StatsAll(With<consumer::StatsAll>),
+    StatsAll(With<stats::StatsAll>),
     /// Let a group go on at a time or an offset
     ResetOffsetByTime(With<offset::ResetOffsetByTime>),
     /// Let a group go on at the end of a topic's queues
     SkipAccumulatedMessage(With<offset::SkipAccumulatedMessage>),
     /// Let a group go on where another one is
     CloneGroupOffset(With<offset::CloneGroupOffset>),
+    /// Show what groups read that was not in memory, and what they may
+    GetColdDataFlowCtrInfo(With<cold::GetColdDataFlowCtrInfo>),
+    /// Give a group a threshold of its own for reads that are not in memory
+    UpdateColdDataFlowCtrGroupConfig(With<cold::UpdateColdDataFlowCtrGroupConfig>),
+    /// Take a group's own threshold away
+    RemoveColdDataFlowCtrGroupConfig(With<cold::RemoveColdDataFlowCtrGroupConfig>),
+    /// Say whether the kernel reads the commit log ahead
+    SetCommitLogReadAheadMode(With<cold::SetCommitLogReadAheadMode>),
     /// Send a message
     SendMessage(With<send::SendMessage>),
     /// Read messages of a topic, without committing offsets
@@ -124,11 +134,9 @@ pub async fn run(args: Args) -> ExitCode {
             finish(consumer::status(&own, common.start()).await)
         }
         Command::BrokerConsumeStats(With { common, own }) => {
-            finish(consumer::broker_stats(&own, common.start()).await)
+            finish(stats::broker_stats(&own, common.start()).await)
         }
-        Command::StatsAll(With { common, own }) => {
-            finish(consumer::all(&own, common.start()).await)
-        }
+        Command::StatsAll(With { common, own }) => finish(stats::all(&own, common.start()).await),
         Command::ResetOffsetByTime(With { common, own }) => {
             finish(offset::reset_by_time(&own, common.start()).await)
         }
@@ -137,6 +145,18 @@ pub async fn run(args: Args) -> ExitCode {
         }
         Command::CloneGroupOffset(With { common, own }) => {
             finish(offset::clone(&own, common.start()).await)
+        }
+        Command::GetColdDataFlowCtrInfo(With { common, own }) => {
+            finish(cold::info(&own, common.start()).await)
+        }
+        Command::UpdateColdDataFlowCtrGroupConfig(With { common, own }) => {
+            finish(cold::update(&own, common.start()).await)
+        }
+        Command::RemoveColdDataFlowCtrGroupConfig(With { common, own }) => {
+            finish(cold::remove(&own, common.start()).await)
+        }
+        Command::SetCommitLogReadAheadMode(With { common, own }) => {
+            finish(cold::read_ahead(&own, common.start()).await)
         }
         Command::SendMessage(With { common, own }) => {
             finish(send::send(&own, common.start()).await)
@@ -271,6 +291,10 @@ mod tests {
         check("resetOffsetByTime -g G -t T -s 2026-01-31#23:59:59:999 -b a:1 -q 0 -o 5");
         check("skipAccumulatedMessage -g G -t T -f true");
         check("cloneGroupOffset -s A -d B -t T -o true");
+        check("getColdDataFlowCtrInfo -b a:1");
+        check("updateColdDataFlowCtrGroupConfig -c DefaultCluster -g G -v 5");
+        check("removeColdDataFlowCtrGroupConfig -b a:1 -g G");
+        check("setCommitLogReadAheadMode -b a:1 -m 1");
         check("sendMessage -t T -p -body- -k K -c TagA -b broker-a -i 0 -m true");
         check(
             "consumeMessage -t T -b broker-a -i 0 -o 5 -g G -s 1 -e 2026-01-01#00:00:00:000 -c 3",

@@ -54,6 +54,14 @@ const COMMANDS: &[&str] = &[
     "brokerConsumeStats -n NS -b BROKER -l 1",
     "consumerStatus -n NS -g AdminGroup",
     "statsAll -n NS -t absent",
+    "updateColdDataFlowCtrGroupConfig -n NS -b BROKER -g AdminGroup -v 1000",
+    "updateColdDataFlowCtrGroupConfig -n NS -c DefaultCluster -g AdminGroup2 -v 2000",
+    "getColdDataFlowCtrInfo -n NS -b BROKER",
+    "removeColdDataFlowCtrGroupConfig -n NS -b BROKER -g AdminGroup2",
+    "getColdDataFlowCtrInfo -n NS -c DefaultCluster",
+    "setCommitLogReadAheadMode -n NS -b BROKER -m 1",
+    "setCommitLogReadAheadMode -n NS -b BROKER -m 0",
+    "setCommitLogReadAheadMode -n NS -b BROKER -m 2",
 ];
 
 /// Runs the commands against both and compares.

@@ -294,7 +294,22 @@ fn groups_are_reset_copied_and_shown() {
     let row = text.lines().find(|line| line.contains("others")).unwrap();
     let row: Vec<&str> = row.split_whitespace().collect();
     assert_eq!(row[..3], ["Mail", "others", "1"], "{text}");
+    let text = ok("updateColdDataFlowCtrGroupConfig -b BROKER -g readers -v 1000");
+    assert!(
+        text.starts_with("updateColdDataFlowCtrGroupConfig success, "),
+        "{text}"
+    );
+    let text = ok("getColdDataFlowCtrInfo -c DefaultCluster");
+    assert!(text.contains("\"readers\":1000"), "{text}");
+    ok("removeColdDataFlowCtrGroupConfig -b BROKER -g readers");
+    let text = ok("setCommitLogReadAheadMode -b BROKER -m 1");
+    assert!(
+        text.ends_with("set commitlog readahead mode success, mode: 1\n"),
+        "{text}"
+    );
     for (line, code) in [
+        ("setCommitLogReadAheadMode -b BROKER -m 2", 2),
+        ("getColdDataFlowCtrInfo", 2),
         ("resetOffsetByTime -g absent -t Mail -s 0", 1),
         ("resetOffsetByTime -g readers -t absent -s 0", 1),
         (
