@@ -251,7 +251,7 @@ pub(super) fn java_part(
     output: &Path,
     limit: Duration,
 ) -> Result<()> {
-    let mut command = java(version, &[])?;
+    let mut command = java(version, &[], "interop.Main")?;
     let name = format!("java-{version}");
     let part = format!("PASS {}", arguments[3]);
     let passed = scenarios(&name, command.args(arguments), output, limit)?;
