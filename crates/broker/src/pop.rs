@@ -5,12 +5,14 @@
 //! | `progress`, `in_flight`, `order` | plain values: one group in one queue |
 //! | `waiting` | pops and notifications that wait for a message |
 //! | `revive` | what was not acknowledged in time goes to the retry topic, or to the dead letters |
+//! | `java` | the same for what a Java broker had handed out before |
 //!
 //! The offset of a group stays behind its first message that is neither acknowledged nor stored in the retry topic, and everything above
 //! it is in memory alone: a crash repeats messages and cannot lose one (`docs/adr/0008-pop-without-checkpoints.md`). Requests are in
 //! [`crate::requests::pop`] and its neighbours.
 
 pub(crate) mod in_flight;
+pub(crate) mod java;
 pub(crate) mod order;
 pub(crate) mod progress;
 pub(crate) mod revive;
@@ -89,6 +91,18 @@ pub(crate) struct Locked<'a> {
 }
 
 impl Queue {
+    /// A queue whose messages another broker handed out: it is in no table.
+    fn apart(group: &str, topic: &str, queue_id: i32) -> Queue {
+        Queue {
+            group: Arc::from(group),
+            topic: Arc::from(topic),
+            queue_id,
+            number: u64::MAX,
+            progress: Mutex::default(),
+            scheduled: AtomicI64::new(NEVER),
+        }
+    }
+
     /// Locks the progress for a change.
     pub(crate) fn lock<'a>(self: &'a Arc<Self>, broker: &'a Broker) -> Locked<'a> {
         // A lock that a panic left behind is usable: each change is complete in itself.

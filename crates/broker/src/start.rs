@@ -152,6 +152,7 @@ impl Broker {
             tokio::spawn(longpoll::run(broker.clone())),
             tokio::spawn(pop::waiting::run(broker.clone())),
             tokio::spawn(pop::revive::run(broker.clone())),
+            tokio::spawn(pop::java::run(broker.clone())),
             tokio::spawn(persist::run(broker.clone())),
             tokio::spawn(schedule::run(broker.schedule.clone(), {
                 let broker = broker.clone();

@@ -96,7 +96,7 @@ pub(super) fn text(measured: &Measured, extent: &Extent) -> String {
          * Receivers count: end to end and fan-out give messages received by all groups, latency from due to receipt; pull gives the time of a request.\n\
          * Beside a reader: latency is the producer's; \"alone\" is the same load just before.\n\
          * Overload has a command of its own, `cargo xtask overload 60`; its figures are in [reliability.md](reliability.md).\n\n\
-         Repeat: `cargo xtask bench`, a part of it `cargo xtask bench quick --only 4x64,pull`. One line of it by hand: `apogee bench send|batch|pull|end-to-end|fan-out|cold\n\
+         Repeat: `cargo xtask bench`, a part of it `cargo xtask bench quick --only 4x64,pull`. One line of it by hand: `apogee bench send|batch|pull|pop|end-to-end|fan-out|cold\n\
          --target HOST:PORT --pid PID`. Two builds or settings against each other: `apogee bench compare --a target=H:P,pid=N --b target=H:P,pid=N -- send --window 16`.\n",
     );
     page

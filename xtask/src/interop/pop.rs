@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(300);
 /// Topics of the Java program, each with a group of its own, and how often a message of it may come again.
 const JAVA_TOPICS: &[(&str, i32)] = &[("pop_shared", 16), ("pop_failed", 16), ("pop_given_up", 0)];
-const RUST_TOPICS: &[&str] = &["pop_rust", "pop_again", "pop_order"];
+const RUST_TOPICS: &[&str] = &["pop_rust", "pop_again", "pop_order", "pop_kill"];
 const QUEUES: u32 = 4;
 
 pub(super) fn run() -> Result<Verdict> {
@@ -51,6 +51,10 @@ pub(super) fn run() -> Result<Verdict> {
         gives_up: true,
     };
     site.all(&runtime, &binary, dir.path())?;
+    let held = runtime.block_on(site.pop_before_kill())?;
+    broker.kill_9()?;
+    let broker = Role::broker(&binary, dir.path(), &nameserver.addr, "")?;
+    runtime.block_on(site.scenario("rust-kill", site.pop_after_kill(held)))?;
     broker.stop()?;
     nameserver.stop()?;
 
@@ -236,6 +240,52 @@ impl Site {
         // Late, and twice.
         consumer.ack(&second).await?;
         consumer.ack(&third).await?;
+        consumer.shutdown().await;
+        Ok(())
+    }
+
+    /// Pops everything and acknowledges every other message. Gives what is not acknowledged.
+    async fn pop_before_kill(&self) -> Result<BTreeSet<String>> {
+        const COUNT: usize = 100;
+        self.send("pop_kill", COUNT).await?;
+        let consumer = self.consumer("pop_kill")?;
+        let mut held = BTreeSet::new();
+        let mut seen = 0;
+        let deadline = Instant::now() + PATIENCE;
+        while seen < COUNT {
+            ensure!(Instant::now() < deadline, "{seen} of {COUNT} came");
+            let popped = consumer
+                .pop("pop_kill", "*", 7, LONG, Duration::from_millis(200))
+                .await?;
+            for popped in popped {
+                seen += 1;
+                if seen % 2 == 0 {
+                    consumer.ack(&popped).await?;
+                } else {
+                    held.insert(text(&popped));
+                }
+            }
+        }
+        consumer.shutdown().await;
+        Ok(held)
+    }
+
+    /// Whatever was not acknowledged before the broker was killed comes again.
+    async fn pop_after_kill(&self, mut held: BTreeSet<String>) -> Result<()> {
+        let consumer = self.consumer("pop_kill")?;
+        let deadline = Instant::now() + PATIENCE;
+        while !held.is_empty() {
+            ensure!(Instant::now() < deadline, "{held:?} did not come again");
+            let popped = consumer
+                .pop("pop_kill", "*", 32, LONG, Duration::from_millis(200))
+                .await;
+            // The broker that was started registers in a moment.
+            for popped in popped.unwrap_or_default() {
+                held.remove(&text(&popped));
+                consumer.ack(&popped).await?;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         consumer.shutdown().await;
         Ok(())
     }

@@ -80,7 +80,7 @@ fn turn(broker: &Broker) -> Duration {
 
 /// Why messages of a queue cannot be given back. They stay in flight, and are tried again.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error(transparent)]
     Read(#[from] storage::ReadError),
     #[error(transparent)]
@@ -124,7 +124,11 @@ fn give_back(broker: &Broker, queue: &Arc<Queue>, now: i64) -> Result<(), Failur
 }
 
 /// Stores copies of messages, which are durable on return. Gives the offsets of those that are done.
-fn store_again(broker: &Broker, queue: &Queue, expired: &[Expired]) -> Result<Vec<i64>, Failure> {
+pub(super) fn store_again(
+    broker: &Broker,
+    queue: &Queue,
+    expired: &[Expired],
+) -> Result<Vec<i64>, Failure> {
     let mut done = Vec::with_capacity(expired.len());
     let mut copies = Vec::with_capacity(expired.len());
     for message in expired {

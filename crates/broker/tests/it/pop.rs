@@ -373,6 +373,40 @@ async fn everything_that_was_not_acknowledged_comes_again_after_a_restart() {
 }
 
 #[tokio::test]
+async fn what_a_java_broker_had_handed_out_comes_again_unless_it_was_acknowledged() {
+    let broker = with_messages(&["a", "b", "c"]).await;
+    // It commits behind what it hands out, and keeps this in its revive topic.
+    let commit = protocol::headers::UpdateConsumerOffsetRequest {
+        consumer_group: GROUP.to_owned(),
+        topic: TOPIC.to_owned(),
+        queue_id: 0,
+        commit_offset: 3,
+    };
+    let create = SubscriptionGroupConfig {
+        group_name: GROUP.to_owned(),
+        ..SubscriptionGroupConfig::default()
+    };
+    let create = Command::request(RequestCode::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP, &())
+        .with_body(json::encode(&create));
+    broker.call(create).await;
+    let commit = Command::request(RequestCode::UPDATE_CONSUMER_OFFSET, &commit);
+    assert_eq!(
+        broker.call(commit).await.response_code(),
+        ResponseCode::SUCCESS
+    );
+    let revive = "rmq_sys_REVIVE_LOG_DefaultCluster";
+    let point = r#"{"bm":0,"bn":"broker-a","c":"poppers","d":[0,1,2],"it":60000,"n":3,"pt":1000,"q":0,"so":0,"t":"popped"}"#;
+    let ack = r#"{"ao":1,"bn":"broker-a","c":"poppers","pt":1000,"q":0,"so":0,"t":"popped"}"#;
+    for (tag, body) in [("ck", point), ("ack", ack), ("ck", "{")] {
+        let props = crate::harness::props(&[("TAGS", tag)]);
+        broker.sent(revive, body.as_bytes(), &props).await;
+    }
+    let again = broker.popped_soon(&pop_header()).await;
+    assert_eq!(texts(&again), ["a", "c"]);
+    assert_eq!(again[0].message.reconsume_times, 1);
+}
+
+#[tokio::test]
 async fn only_wanted_tags_are_popped_and_others_are_passed_over() {
     let broker = TestBroker::start().await;
     for tag in ["x", "y", "x"] {
