@@ -110,6 +110,14 @@ configuration::keys! {
         default_pop_share_queue_num: i32 = -1, "defaultPopShareQueueNum", within -1..=1000000;
         /// A connection without a byte for this long is closed.
         server_channel_max_idle_time_seconds: u64 = 120, "serverChannelMaxIdleTimeSeconds", unit "s", within 1..=86400;
+        /// Whether halves of transactions are refused with code 16.
+        reject_transaction_message: bool = false, "rejectTransactionMessage";
+        /// How long a producer is not asked how a transaction ended; a message may ask for more (`CHECK_IMMUNITY_TIME_IN_SECONDS`).
+        transaction_time_out: u64 = 6000, "transactionTimeOut", unit "ms", within 1..=31536000000;
+        /// How often a producer is asked, at most; then the message goes to `TRANS_CHECK_MAX_TIME_TOPIC`.
+        transaction_check_max: u32 = 15, "transactionCheckMax", within 1..=1000000;
+        /// Time between two questions about one transaction.
+        transaction_check_interval: u64 = 30000, "transactionCheckInterval", unit "ms", within 10..=31536000000;
         /// A client that is silent for this long is forgotten.
         channel_expired_timeout: u64 = 120000, "channelExpiredTimeout", unit "ms";
         /// Memory that all connections of clients may hold together: requests that are not complete, answers that are not

@@ -15,6 +15,7 @@
 //! | `longpoll` | pulls that wait for a message |
 //! | `pop`, `request_modes` | consumption by pop; which groups consume so |
 //! | `schedule` | messages that are delivered later, by delay level |
+//! | `transactions` | messages that wait for their transaction's end |
 //! | `arrivals` | who of them is told of a queue's new messages |
 //! | `registration`, `system_topics` | telling the name servers; the topics that every broker has |
 //! | `counters`, `rates`, `stats` | how much came and went: in all, a second, by topic and group |
@@ -53,6 +54,7 @@ mod persist;
 mod rates;
 mod stats;
 mod topics;
+mod transactions;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -111,6 +113,7 @@ pub struct Broker {
     pub(crate) pop: Arc<pop::Pop>,
     pub(crate) request_modes: request_modes::RequestModes,
     pub(crate) schedule: Arc<schedule::Schedule>,
+    pub(crate) transactions: Arc<transactions::Transactions>,
     pub(crate) registration: registration::Registration,
 }
 

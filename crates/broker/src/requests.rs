@@ -1,7 +1,10 @@
 //! One file a request, or a group of requests about one subject. Each names its codes in `HANDLERS`;
-//! `crate::service` makes one table of them. Sends, pulls, pops and messages that come back have signatures of their own.
+//! One file a request, or a group of requests about one subject. Each names its codes in `HANDLERS`;
+//! `crate::service` makes one table of them. Sends, pulls, pops, messages that come back and ends of transactions have
+//! signatures of their own.
 
 pub(crate) mod batch;
+pub(crate) mod end_transaction;
 pub(crate) mod pop;
 pub(crate) mod pull;
 pub(crate) mod send;
@@ -15,6 +18,7 @@ pub(crate) mod cold;
 pub(crate) mod config;
 pub(crate) mod forward;
 pub(crate) mod group;
+pub(crate) mod half_message;
 pub(crate) mod lock;
 pub(crate) mod offset;
 pub(crate) mod query;

@@ -1,4 +1,5 @@
-//! The broker's side of its connections: one table from request code to handler, and the short way of sends, pulls, pops and messages that come back.
+//! The broker's side of its connections: one table from request code to handler, and the short way of sends, pulls, pops, messages that come back
+//! and ends of transactions.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 use crate::Broker;
 use crate::call::{Call, Entry, Handler, Kind, Refusal, Reply};
 use crate::overload;
-use crate::requests::{self, pop, pull, send, send_back};
+use crate::requests::{self, end_transaction, pop, pull, send, send_back};
 
 /// The table, one part a file.
 const HANDLERS: &[&[Entry]] = &[
@@ -25,6 +26,7 @@ const HANDLERS: &[&[Entry]] = &[
     requests::config::HANDLERS,
     requests::forward::HANDLERS,
     requests::group::HANDLERS,
+    requests::half_message::HANDLERS,
     requests::lock::HANDLERS,
     requests::offset::HANDLERS,
     requests::pop::HANDLERS,
@@ -154,6 +156,12 @@ impl Service for BrokerService {
         if sends == requests.len() {
             return;
         }
+        if requests
+            .iter()
+            .any(|request| end_transaction::is_end(request.code()))
+        {
+            end_transaction::serve(broker, connection, requests, replies);
+        }
         for request in requests {
             let code = request.code();
             if pull::is_pull(code) {
@@ -162,7 +170,7 @@ impl Service for BrokerService {
                 pop::serve(broker, connection, request, replies);
             } else if send_back::is_send_back(code) {
                 send_back::serve(broker, connection, request, replies);
-            } else if !send::is_send(code) {
+            } else if !send::is_send(code) && !end_transaction::is_end(code) {
                 self.serve_other(broker, connection, request, replies);
             }
         }
@@ -221,7 +229,8 @@ mod tests {
                 !send::is_send(*code)
                     && !pull::is_pull(*code)
                     && !pop::is_pop(*code)
-                    && !send_back::is_send_back(*code),
+                    && !send_back::is_send_back(*code)
+                    && !end_transaction::is_end(*code),
                 "{code} has a way of its own"
             );
         }

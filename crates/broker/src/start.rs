@@ -20,7 +20,7 @@ use crate::settings::Settings;
 use crate::{BLOCKING_REQUESTS_MAX, Broker, Context, Identity, MASTER_ID};
 use crate::{
     arrivals, clients, filters, groups, locks, longpoll, offsets, persist, pop, registration,
-    request_modes, schedule, system_topics, topics,
+    request_modes, schedule, system_topics, topics, transactions,
 };
 
 /// The VIP port lies this far below the port for clients.
@@ -59,6 +59,18 @@ pub enum StartError {
     },
 }
 
+/// What a start reads from the disk.
+struct Loaded {
+    store: Arc<Store>,
+    topics: topics::Topics,
+    groups: groups::Groups,
+    offsets: offsets::Offsets,
+    filters: filters::Filters,
+    schedule: schedule::Schedule,
+    transactions: transactions::Transactions,
+    request_modes: request_modes::RequestModes,
+}
+
 /// A broker with everything around it that runs.
 pub struct Running {
     broker: Arc<Broker>,
@@ -80,7 +92,7 @@ impl Broker {
         let config_dir = store_config.root.join("config");
         let (disk, clock) = (context.disk.clone(), context.clock.clone());
         let loaded = {
-            let (config_dir, disk) = (config_dir.clone(), disk.clone());
+            let (config_dir, disk, keys) = (config_dir.clone(), disk.clone(), keys.clone());
             blocking(move || -> Result<_, StartError> {
                 let store = Store::open(store_config, disk.clone(), clock.clone())?;
                 let topics = topics::Topics::load(&config_dir, disk.clone())?;
@@ -89,12 +101,38 @@ impl Broker {
                 offsets.clamp(|topic, queue_id| store.max_offset(topic, queue_id) as i64);
                 let filters = filters::Filters::load(&config_dir, disk.clone(), clock.now_ms());
                 let modes = request_modes::RequestModes::load(&config_dir, disk.clone())?;
-                let schedule = schedule::Schedule::load(&config_dir, disk, store.clone(), clock)?;
-                Ok((store, topics, groups, offsets, filters, schedule, modes))
+                let schedule =
+                    schedule::Schedule::load(&config_dir, disk.clone(), store.clone(), clock)?;
+                let transactions = transactions::Transactions::load(
+                    &config_dir,
+                    disk,
+                    store.clone(),
+                    &offsets,
+                    &keys,
+                );
+                Ok(Loaded {
+                    store,
+                    topics,
+                    groups,
+                    offsets,
+                    filters,
+                    schedule,
+                    transactions,
+                    request_modes,
+                })
             })
             .await?
         };
-        let (store, topics, groups, offsets, filters, schedule, request_modes) = loaded;
+        let Loaded {
+            store,
+            topics,
+            groups,
+            offsets,
+            filters,
+            schedule,
+            transactions,
+            request_modes,
+        } = loaded;
 
         let (gate, gate_receiver) = watch::channel(Gate::default());
         store.on_flush(move |state| pass_on(&gate, state));
@@ -131,6 +169,7 @@ impl Broker {
             broadcasts: Default::default(),
             cold_reads: Default::default(),
             schedule: Arc::new(schedule),
+            transactions: Arc::new(transactions),
             budget: budget.clone(),
             longpoll: Arc::new(longpoll::LongPoll::new(budget.clone())),
             pop: Arc::new(pop::Pop::new(budget.clone())),
@@ -154,6 +193,7 @@ impl Broker {
             tokio::spawn(pop::revive::run(broker.clone())),
             tokio::spawn(pop::java::run(broker.clone())),
             tokio::spawn(persist::run(broker.clone())),
+            tokio::spawn(transactions::run(broker.clone())),
             tokio::spawn(schedule::run(broker.schedule.clone(), {
                 let broker = broker.clone();
                 move || Duration::from_millis(broker.keys().flush_delay_offset_interval)
@@ -208,9 +248,10 @@ impl Running {
         let delivered = self.broker.schedule.shutdown().await;
         let broker = self.broker.clone();
         blocking(move || {
+            let checked = broker.transactions.save(&broker);
             let saved = persist::fold_all(&broker);
             broker.store.close();
-            saved.and(delivered)
+            saved.and(delivered).and(checked)
         })
         .await
     }

@@ -192,10 +192,9 @@ const GROUPS: &[Group] = &[
     },
     // Transactions.
     Group {
-        reason: "transactions are planned and not there yet",
+        reason: "how a transaction ended is written with the message, at once; pending ones are counted in memory",
         keys: &[
-            "enableTransactionMetrics", "rejectTransactionMessage", "transactionCheckInterval", "transactionCheckMax",
-            "transactionMetricFlushInterval", "transactionOpBatchInterval", "transactionOpMsgMaxSize", "transactionTimeOut",
+            "enableTransactionMetrics", "transactionMetricFlushInterval", "transactionOpBatchInterval", "transactionOpMsgMaxSize",
         ],
     },
     // SQL92 filters.

@@ -53,6 +53,7 @@ fn runtime_info(broker: &Broker, _: &Call<'_>) -> Result<Reply, Refusal> {
         put_store(broker, &mut put);
         put_schedule(broker, &mut put);
         put_pop(broker, &mut put);
+        put_transactions(broker, &mut put);
         put_placeholders(&mut put);
     }
     Ok(Reply::ok().body(json::encode(&KvTable { table })))
@@ -153,6 +154,28 @@ fn put_schedule(broker: &Broker, put: &mut impl FnMut(&str, String) -> Option<St
             &format!("scheduleMessageOffset_{level}"),
             format!("{offset},{end}"),
         );
+    }
+}
+
+/// Transactions that wait for their end, and how others ended since the start. Java has none of these.
+fn put_transactions(broker: &Broker, put: &mut impl FnMut(&str, String) -> Option<String>) {
+    let transactions = &broker.transactions;
+    let oldest_ms = transactions.oldest_ms();
+    let age_ms = oldest_ms.map_or(0, |oldest_ms| (broker.now_ms() - oldest_ms).max(0));
+    put("transactionPending", transactions.pending().to_string());
+    put("transactionOldestAgeMs", age_ms.to_string());
+    let counters = transactions.counters();
+    for (key, counter) in [
+        ("transactionCommitted", &counters.committed),
+        ("transactionRolledBack", &counters.rolled_back),
+        ("transactionUnknown", &counters.unknown),
+        ("transactionChecks", &counters.checks),
+        ("transactionGivenUp", &counters.given_up),
+        ("transactionMoved", &counters.moved),
+        ("transactionLost", &counters.lost),
+        ("transactionWithoutProducer", &counters.without_producer),
+    ] {
+        put(key, counter.load(Ordering::Relaxed).to_string());
     }
 }
 

@@ -28,11 +28,12 @@ use crate::call::Refusal;
 use crate::requests::batch;
 use crate::settings::Settings;
 use crate::topics::Found;
+use crate::transactions::{self, NewHalf};
 
 use answer::{Region, Sent, join_ids, not_yet};
 use properties::{Delivery, Scan};
 
-pub(crate) use answer::{failed, illegal, is_about_a_message};
+pub(crate) use answer::{failed, illegal, is_about_a_message, refusal};
 
 /// Bodies and properties of one append, in bytes. It bounds how long the append lock is held for one connection.
 const APPEND_BYTES_MAX: usize = 4 << 20;
@@ -86,6 +87,8 @@ enum Target {
     Topic(usize),
     /// Among those that are delivered later.
     Schedule,
+    /// Among those whose transaction has not ended.
+    Half,
 }
 
 /// A request that waits for its messages to be appended.
@@ -109,6 +112,8 @@ struct Sends {
     new_topics: Vec<usize>,
     drafts: Vec<Draft>,
     waiting: Vec<Waiting>,
+    /// How many of the drafts are halves of transactions.
+    halves: usize,
     appended: Vec<Appended>,
     /// Always empty between two appends; kept for its memory.
     messages: Vec<NewMessage<'static>>,
@@ -206,14 +211,18 @@ impl Batch<'_> {
             ));
         }
         let queue_id = self.queue_id(config, if dead_letter { 0 } else { header.queue_id })?;
+        let is_half = is_half(&scan, &header);
         let sys_flag = topic::sys_flag(config, header.sys_flag);
         let delivery = if dead_letter {
             Delivery::DeadLetter
+        } else if is_half {
+            self.half(&scan, &header, &config.topic_name, queue_id)?
         } else {
             self.delivery(&scan, &config.topic_name, queue_id)?
         };
         let (target, stored_queue_id) = match delivery {
             Delivery::Later { level, .. } => (Target::Schedule, level - 1),
+            Delivery::Half { .. } => (Target::Half, transactions::QUEUE),
             Delivery::Now | Delivery::DeadLetter => (Target::Topic(topic), queue_id),
         };
 
@@ -232,6 +241,7 @@ impl Batch<'_> {
             return Err(self.illegal());
         }
         sends.body_bytes += request.body.len();
+        sends.halves += usize::from(matches!(target, Target::Half));
         sends.drafts.push(Draft {
             target,
             request: index,
@@ -239,7 +249,7 @@ impl Batch<'_> {
             properties,
             queue_id: stored_queue_id,
             flag: header.flag,
-            sys_flag,
+            sys_flag: sys_flag & !sysflag::TRANSACTION_MASK,
             born_timestamp_ms: header.born_timestamp_ms,
             reconsume_times: header.reconsume_times.unwrap_or(0),
         });
@@ -369,18 +379,47 @@ impl Batch<'_> {
         }))
     }
 
+    /// How the half of a transaction is stored, if it may be.
+    fn half<'t>(
+        &self,
+        scan: &Scan<'_>,
+        header: &'t Header<'_>,
+        topic: &'t str,
+        queue_id: i32,
+    ) -> Result<Delivery<'t>, Refusal> {
+        if self.settings.keys.reject_transaction_message {
+            return Err(Refusal::new(
+                ResponseCode::NO_PERMISSION,
+                format!(
+                    "the broker[{}] sending transaction message is forbidden",
+                    self.broker.identity().address.ip()
+                ),
+            ));
+        }
+        // The level counts from the commit, and must be one then.
+        self.delivery(scan, topic, queue_id)?;
+        self.broker.transactions.check_room()?;
+        Ok(Delivery::Half {
+            topic,
+            queue_id,
+            group: (!scan.producer_group).then_some(&*header.producer_group),
+        })
+    }
+
     /// What belongs to a part that this version does not have must not be stored as if it were a plain message.
     fn check_features(&self, scan: &Scan<'_>, header: &Header<'_>) -> Result<(), Refusal> {
         let sys_flag = header.sys_flag;
-        // Clients before 4.6.1 leave the property on a message of a transaction that they send to its retry topic.
-        let is_retry = header.reconsume_times.unwrap_or(0) > 0 && scan.delayed();
-        if (scan.transaction && !is_retry)
-            || matches!(
+        // Without the property nobody would ever ask how the transaction ended.
+        if !scan.transaction
+            && matches!(
                 sysflag::transaction(sys_flag),
                 sysflag::TRANSACTION_PREPARED | sysflag::TRANSACTION_ROLLBACK
             )
         {
-            return Err(not_yet("transactional messages (property TRAN_MSG)"));
+            return Err(Refusal::new(
+                ResponseCode::MESSAGE_ILLEGAL,
+                "the message is illegal, its sysFlag says that it belongs to a transaction, and its property TRAN_MSG does not",
+            ));
         }
         if scan.inner_batch || sys_flag & (sysflag::INNER_BATCH | sysflag::NEED_UNWRAP) != 0 {
             return Err(self.illegal());
@@ -419,7 +458,12 @@ impl Batch<'_> {
         }
         let outcome = self.append_drafts(sends);
         match outcome {
-            Ok(()) => self.answer(sends, replies),
+            Ok(()) => {
+                if sends.halves > 0 {
+                    self.enter_halves(&sends.drafts, &sends.appended, &sends.text);
+                }
+                self.answer(sends, replies)
+            }
             // One message may be at fault, and must not take the others with it.
             Err(error) if is_about_a_message(&error) && sends.waiting.len() > 1 => {
                 self.append_singly(sends, replies)
@@ -448,7 +492,7 @@ impl Batch<'_> {
             let own: Vec<Draft> = drafts.by_ref().take(waiting.messages).collect();
             let new = own.iter().find_map(|draft| match draft.target {
                 Target::Topic(topic) => sends.new_topics.contains(&topic).then_some(topic),
-                Target::Schedule => None,
+                Target::Schedule | Target::Half => None,
             });
             let Some(new) = new else {
                 sends.drafts.extend(own);
@@ -486,11 +530,26 @@ impl Batch<'_> {
             match self.broker.store.append(&messages, &mut appended) {
                 Ok(()) => {
                     self.count(sends, drafts, &appended);
+                    self.enter_halves(drafts, &appended, &sends.text);
                     self.answer_one(waiting, &sends.text, &appended, &mut String::new(), replies)
                 }
                 Err(error) => self.refuse(waiting.head, &self.refusal_of(&error), replies),
             }
         }
+    }
+
+    /// Halves are known before their senders are told of them.
+    fn enter_halves(&self, drafts: &[Draft], appended: &[Appended], text: &str) {
+        let halves = drafts
+            .iter()
+            .zip(appended)
+            .filter(|(draft, _)| matches!(draft.target, Target::Half))
+            .map(|(draft, appended)| NewHalf {
+                appended: *appended,
+                properties: &text[draft.properties.clone()],
+            });
+        let timeout_ms = self.settings.keys.transaction_time_out;
+        self.broker.transactions.stored(halves, timeout_ms);
     }
 
     fn message<'s>(&self, sends: &'s Sends, draft: &Draft) -> NewMessage<'s>
@@ -501,6 +560,7 @@ impl Batch<'_> {
             topic: match draft.target {
                 Target::Topic(topic) => &sends.topics[topic].topic_name,
                 Target::Schedule => protocol::topic::SCHEDULE,
+                Target::Half => protocol::topic::TRANS_HALF,
             },
             queue_id: draft.queue_id,
             flag: draft.flag,
@@ -616,8 +676,15 @@ impl Sends {
         self.body_bytes = 0;
         self.drafts.clear();
         self.waiting.clear();
+        self.halves = 0;
         self.appended.clear();
     }
+}
+
+/// Whether a send is the half of a transaction. Clients before 4.6.1 leave the property on a message that they send to its retry topic.
+fn is_half(scan: &Scan<'_>, header: &Header<'_>) -> bool {
+    let is_retry = header.reconsume_times.unwrap_or(0) > 0 && scan.delayed();
+    scan.transaction && !is_retry
 }
 
 /// Does what may block where other tasks of this thread need not wait for it.

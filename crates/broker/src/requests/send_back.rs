@@ -99,7 +99,8 @@ fn serve_cold(
     Ok(())
 }
 
-fn wait_for_flush(broker: &Broker, end: u64) -> Result<(), Refusal> {
+/// Waits, on the blocking pool, for what an answer under `SYNC_FLUSH` waits for.
+pub(crate) fn wait_for_flush(broker: &Broker, end: u64) -> Result<(), Refusal> {
     if broker.store.flush_mode() == FlushMode::Async {
         return Ok(());
     }
@@ -111,7 +112,7 @@ fn wait_for_flush(broker: &Broker, end: u64) -> Result<(), Refusal> {
         .block_on(async { tokio::time::timeout(patience, flushed).await });
     match flushed {
         Ok(Ok(state)) if !state.failed => Ok(()),
-        Ok(_) => Err(failed("the message that came back could not be synced")),
+        Ok(_) => Err(failed("the message could not be synced")),
         Err(_) => Err(Refusal::new(
             ResponseCode::FLUSH_DISK_TIMEOUT,
             "the message is stored, but the disk did not confirm it in time; it is slow or overloaded",

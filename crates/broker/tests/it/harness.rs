@@ -33,6 +33,27 @@ pub(crate) struct TestBroker {
     dir: TempDir,
 }
 
+/// A broker's directory while none runs on it.
+pub(crate) struct Stopped {
+    keys: BrokerKeys,
+    disk: Arc<dyn Disk>,
+    dir: TempDir,
+}
+
+impl Stopped {
+    /// Starts on it again.
+    pub(crate) async fn start(self) -> TestBroker {
+        let Stopped { keys, disk, dir } = self;
+        TestBroker {
+            running: run(&keys, disk.clone(), client()).await,
+            client: client(),
+            keys,
+            disk,
+            dir,
+        }
+    }
+}
+
 pub(crate) fn client() -> Arc<Client> {
     client_with(ClientConfig::default())
 }
@@ -88,23 +109,28 @@ impl TestBroker {
 
     /// Stops cleanly and starts again on the same directory.
     pub(crate) async fn restart(self) -> TestBroker {
-        let TestBroker {
-            running,
-            keys,
-            disk,
-            dir,
-            client: old,
-        } = self;
-        running.shutdown().await.unwrap();
-        old.shutdown();
-        let running = run(&keys, disk.clone(), client()).await;
-        TestBroker {
-            running,
-            client: client(),
-            keys,
-            disk,
-            dir,
+        self.stop().await.start().await
+    }
+
+    /// Stops cleanly; the directory stays.
+    pub(crate) async fn stop(self) -> Stopped {
+        self.running.shutdown().await.unwrap();
+        self.client.shutdown();
+        Stopped {
+            keys: self.keys,
+            disk: self.disk,
+            dir: self.dir,
         }
+    }
+
+    /// Goes on with what another disk has of the same files, as after a death of the process or a loss of power.
+    pub(crate) async fn go_on_with(mut self, disk: Arc<dyn Disk>) -> TestBroker {
+        self.running.shutdown().await.unwrap();
+        self.client.shutdown();
+        self.running = run(&self.keys, disk.clone(), client()).await;
+        self.client = client();
+        self.disk = disk;
+        self
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
@@ -179,6 +205,9 @@ pub(crate) struct Message {
     pub(crate) queue_offset: i64,
     pub(crate) body: Vec<u8>,
     pub(crate) topic: String,
+    pub(crate) physical_offset: i64,
+    pub(crate) sys_flag: i32,
+    pub(crate) prepared_transaction_offset: i64,
     pub(crate) properties: String,
     pub(crate) flag: i32,
     pub(crate) reconsume_times: i32,
@@ -198,6 +227,9 @@ pub(crate) fn messages(mut body: &[u8]) -> Vec<Message> {
             queue_offset: record.queue_offset as i64,
             body: record.body.to_vec(),
             topic: record.topic.to_owned(),
+            physical_offset: record.physical_offset as i64,
+            sys_flag: record.sys_flag,
+            prepared_transaction_offset: record.prepared_transaction_offset,
             properties: record.properties.to_owned(),
             flag: record.flag,
             reconsume_times: record.reconsume_times,

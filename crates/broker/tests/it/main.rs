@@ -28,3 +28,5 @@ mod send;
 mod send_back;
 mod tls;
 mod topics;
+mod transactions;
+mod transactions_crash;

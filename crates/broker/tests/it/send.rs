@@ -411,7 +411,7 @@ async fn messages_of_later_versions_are_never_stored_as_plain_ones() {
         props(&[("TIMER_DELAY_SEC", "10")]),
         props(&[("TIMER_DELAY_MS", "10000")]),
         props(&[("TIMER_DELIVER_MS", "99999999999999")]),
-        props(&[("TRAN_MSG", "true")]),
+        props(&[("TRAN_MSG", "true"), ("TIMER_DELAY_SEC", "10")]),
     ] {
         let answer = broker.send("Plain", b"x", &bad).await;
         assert_eq!(
@@ -430,7 +430,7 @@ async fn messages_of_later_versions_are_never_stored_as_plain_ones() {
     .with_body("x");
     assert_eq!(
         broker.call(prepared).await.response_code(),
-        ResponseCode::REQUEST_CODE_NOT_SUPPORTED
+        ResponseCode::MESSAGE_ILLEGAL
     );
     assert_eq!(broker.max_offset("Plain").await, 1);
 }

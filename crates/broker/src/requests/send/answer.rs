@@ -99,7 +99,7 @@ pub(super) fn not_yet(what: &str) -> Refusal {
 }
 
 /// What a client is told when the store does not take its message.
-pub(super) fn refusal(error: &AppendError, message_bytes_max: usize) -> Refusal {
+pub(crate) fn refusal(error: &AppendError, message_bytes_max: usize) -> Refusal {
     match error {
         AppendError::DiskFull { reason } => Refusal::new(
             ResponseCode::SERVICE_NOT_AVAILABLE,

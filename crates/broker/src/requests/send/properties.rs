@@ -13,6 +13,8 @@ pub(crate) struct Scan<'a> {
     pub(crate) wait: bool,
     /// The half of a transaction.
     pub(crate) transaction: bool,
+    /// Names the group that knows how a transaction ended.
+    pub(crate) producer_group: bool,
     /// Claims to be a batch inside one record.
     pub(crate) inner_batch: bool,
     delay: Option<&'a str>,
@@ -48,6 +50,7 @@ impl<'a> Scan<'a> {
             names::WAIT => self.wait = value.eq_ignore_ascii_case("true"),
             names::DELAY => self.delay = Some(value),
             names::TRANSACTION_PREPARED => self.transaction = value.eq_ignore_ascii_case("true"),
+            names::PRODUCER_GROUP => self.producer_group = true,
             names::INNER_NUM => self.inner_batch = true,
             names::TIMER_DELAY_SEC => self.timer_sec = Some(value),
             names::TIMER_DELAY_MS => self.timer_ms = Some(value),
@@ -112,6 +115,15 @@ pub(crate) enum Delivery<'a> {
         /// The queue of that topic.
         queue_id: i32,
     },
+    /// When its transaction is committed, in this queue.
+    Half {
+        /// The topic that it was sent to.
+        topic: &'a str,
+        /// The queue of that topic.
+        queue_id: i32,
+        /// Who will be asked how the transaction ended, when the properties do not say.
+        group: Option<&'a str>,
+    },
 }
 
 impl Delivery<'_> {
@@ -130,6 +142,14 @@ impl Delivery<'_> {
                     | names::TIMER_DELAY_SEC
                     | names::TIMER_DELAY_MS
             ),
+            Delivery::Half { .. } => matches!(
+                name,
+                names::REAL_TOPIC
+                    | names::REAL_QUEUE_ID
+                    | names::TRANSACTION_ID
+                    | names::TRANSACTION_CHECK_TIMES
+                    | names::TRANSACTION_PREPARED_QUEUE_OFFSET
+            ),
         }
     }
 
@@ -144,12 +164,17 @@ impl Delivery<'_> {
                 queue_id,
             } => {
                 push(text, names::DELAY, itoa::Buffer::new().format(level));
-                push(text, names::REAL_TOPIC, topic);
-                push(
-                    text,
-                    names::REAL_QUEUE_ID,
-                    itoa::Buffer::new().format(queue_id),
-                );
+                push_destination(text, topic, queue_id);
+            }
+            Delivery::Half {
+                topic,
+                queue_id,
+                group,
+            } => {
+                if let Some(group) = group {
+                    push(text, names::PRODUCER_GROUP, group);
+                }
+                push_destination(text, topic, queue_id);
             }
         }
     }
@@ -192,7 +217,7 @@ pub(crate) fn store(
             .map(|unique_id| start + (unique_id.as_ptr() as usize - properties.as_ptr() as usize));
     }
     text.push_str(added);
-    match (unique_at, scan.unique_id) {
+    let unique_id = match (unique_at, scan.unique_id) {
         (Some(at), Some(unique_id)) => at..at + unique_id.len(),
         _ => {
             let unique_id = new_unique_id();
@@ -200,7 +225,19 @@ pub(crate) fn store(
             let end = text.len() - 1;
             end - unique_id.len()..end
         }
+    };
+    if matches!(delivery, Delivery::Half { .. }) {
+        let id = text[unique_id.clone()].to_owned();
+        push(text, names::TRANSACTION_ID, &id);
     }
+    unique_id
+}
+
+/// Where the message goes when it is delivered.
+fn push_destination(text: &mut String, topic: &str, queue_id: i32) {
+    push(text, names::REAL_TOPIC, topic);
+    let mut number = itoa::Buffer::new();
+    push(text, names::REAL_QUEUE_ID, number.format(queue_id));
 }
 
 fn push(text: &mut String, name: &str, value: &str) {
@@ -295,6 +332,31 @@ mod tests {
             (
                 "UNIQ_KEY=U1;k=v;DELAY=18;REAL_TOPIC=T;REAL_QID=3;MSG_REGION=R;CLUSTER=C;".into(),
                 "U1".into()
+            )
+        );
+    }
+
+    #[test]
+    fn a_half_keeps_where_it_goes_and_whom_to_ask() {
+        let half = |group| Delivery::Half {
+            topic: "T",
+            queue_id: 3,
+            group,
+        };
+        let claimed =
+            of("REAL_TOPIC=x;TRANSACTION_CHECK_TIMES=99;UNIQ_KEY=U1;TRAN_MSG=true;PGROUP=g;");
+        assert_eq!(
+            stored(&claimed, half(None)),
+            (
+                "UNIQ_KEY=U1;TRAN_MSG=true;PGROUP=g;REAL_TOPIC=T;REAL_QID=3;MSG_REGION=R;CLUSTER=C;__transactionId__=U1;".into(),
+                "U1".into()
+            )
+        );
+        assert_eq!(
+            stored(&of("TRAN_MSG=true;"), half(Some("g"))),
+            (
+                "TRAN_MSG=true;PGROUP=g;REAL_TOPIC=T;REAL_QID=3;MSG_REGION=R;CLUSTER=C;UNIQ_KEY=NEW;__transactionId__=NEW;".into(),
+                "NEW".into()
             )
         );
     }
