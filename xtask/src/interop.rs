@@ -11,6 +11,7 @@ mod pop;
 mod redelivery;
 mod rust;
 mod sides;
+mod timers;
 pub(crate) mod toolchain;
 
 use std::time::Instant;
@@ -36,6 +37,7 @@ const PARTS: &[(&str, Part)] = &[
     ("redelivery", redelivery::run),
     ("filters", filters::run),
     ("pop", pop::run),
+    ("timers", timers::run),
 ];
 
 /// Runs all parts, or the one that is named; nothing when no part has that name. A client's name runs that client alone.

@@ -12,6 +12,7 @@ use crate::floor::Floor;
 use crate::load::{Codec, Load, Workload};
 use crate::overload::{self, Overload};
 use crate::report::Report;
+use crate::timers::{self, TimerLoad};
 use crate::topics::Creation;
 use crate::workloads;
 
@@ -41,6 +42,8 @@ enum Command {
     /// Offer four times what the broker can take, beside clients that stop reading and frames that do not end; fails when a
     /// promise of docs/reliability.md is broken.
     Overload(OverloadArgs),
+    /// Send a million messages that are due in the far future, then measure how late others are delivered beside them.
+    Timers(TimersArgs),
     /// Serve as the least any broker must do: frames, CRC, record, append, answer. Prints its address and runs until
     /// it is stopped.
     Floor(FloorArgs),
@@ -233,6 +236,42 @@ struct TopicsArgs {
     /// One JSON object on stdout instead of a line.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+struct TimersArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Messages that wait meanwhile.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pending: u64,
+    /// Days until the first of them is due; the last is due after twice as many. A Java broker takes three days in all by its defaults.
+    #[arg(long, default_value_t = 30.0)]
+    ahead_days: f64,
+    /// Messages a second whose lateness is measured.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+    /// The least delay of those, in milliseconds.
+    #[arg(long, default_value_t = 500)]
+    delay_min: u64,
+    /// The longest.
+    #[arg(long, default_value_t = 5_000)]
+    delay_max: u64,
+}
+
+impl TimersArgs {
+    fn timers(&self) -> TimerLoad {
+        TimerLoad {
+            load: self.common.load(),
+            pending: self.pending,
+            ahead_days: self.ahead_days.max(0.01),
+            rate: self.rate,
+            delay: (
+                Duration::from_millis(self.delay_min),
+                Duration::from_millis(self.delay_max.max(self.delay_min)),
+            ),
+        }
+    }
 }
 
 #[derive(Debug, ClapArgs)]
@@ -439,6 +478,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 print!("{report}");
             }
             Ok(exit_code(report.broken().is_empty()))
+        }
+        Command::Timers(args) => {
+            let report = timers::run(&args.timers())?;
+            if args.common.json {
+                println!("{}", serde_json::to_string(&report)?);
+            } else {
+                print!("{report}");
+            }
+            Ok(exit_code(report.is_clean()))
         }
         Command::Floor(args) => {
             let floor = Floor::start(args.port, &args.file, args.sync)?;

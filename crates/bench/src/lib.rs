@@ -13,6 +13,7 @@
 //! | `frames`, `stamp` | requests built ahead and patched; who sent a message, and when it was due |
 //! | [`Overload`] | more than a broker can take, and clients that hold its memory |
 //! | `site`, `ledger` | the queues at the server; what was received against what was acknowledged |
+//! | [`TimerLoad`] | messages that wait by the million, and how late those are that do not |
 //! | `topics` | many topics and many idle connections |
 //! | [`Report`], `compare`, [`Usage`] | figures |
 
@@ -33,6 +34,7 @@ mod reader;
 mod report;
 mod site;
 mod stamp;
+mod timers;
 mod topics;
 mod wire;
 mod workloads;
@@ -44,5 +46,6 @@ pub use overload::{Overload, OverloadReport, run as run_overload};
 pub use probe::first_accepted;
 pub use process::Usage;
 pub use report::{BrokerCost, Drained, GeneratorCost, Latency, Received, Report, Setup, Verified};
+pub use timers::{TimerLoad, TimerReport, run as run_timers};
 pub use topics::{Created, Creation, IdleConnections, raise_descriptors};
 pub use workloads::run as run_workload;

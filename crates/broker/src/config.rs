@@ -205,5 +205,23 @@ configuration::keys! {
         /// How often `delayOffset.json` is written while delayed messages are delivered. Losing power may repeat what was delivered
         /// since; `kill -9` repeats a batch at most.
         flush_delay_offset_interval: u64 = 10000, "flushDelayOffsetInterval", unit "ms", within 10..=3600000;
+        /// Whether messages with a deliver time of their own are taken. What waits stays in the log while it is off, as long as the log keeps messages.
+        timer_wheel_enable: bool = true, "timerWheelEnable";
+        /// How far ahead a deliver time may lie. Java: 3 days.
+        timer_max_delay_sec: u64 = 31536000, "timerMaxDelaySec", unit "s", within 1..=3153600000;
+        /// The tick of the Java broker that wrote this directory, or goes on with it: Java keeps deliver times in whole ticks. Here they are kept to the
+        /// millisecond.
+        timer_precision_ms: u64 = 1000, "timerPrecisionMs", unit "ms", within 1..=3600000;
+        /// Age in ticks (`timerPrecisionMs`) at which a message that still waits is stored anew, so that the log can remove its old segments; half of `fileReservedTime` at
+        /// most.
+        timer_roll_window_slot: u64 = 172800, "timerRollWindowSlot", unit "ticks", within 1..=31536000;
+        /// Whether to stop reading the messages that were sent for later; they stay in the log.
+        timer_stop_enqueue: bool = false, "timerStopEnqueue";
+        /// Whether to stop delivering the messages that are due; they wait.
+        timer_stop_dequeue: bool = false, "timerStopDequeue";
+        /// Whether producers may take timer messages back by their recall handle.
+        recall_message_enable: bool = false, "recallMessageEnable";
+        /// Whether they may while `brokerPermission` does not allow writing.
+        allow_recall_when_broker_not_writeable: bool = true, "allowRecallWhenBrokerNotWriteable";
     }
 }

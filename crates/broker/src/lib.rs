@@ -15,6 +15,7 @@
 //! | `longpoll` | pulls that wait for a message |
 //! | `pop`, `request_modes` | consumption by pop; which groups consume so |
 //! | `schedule` | messages that are delivered later, by delay level |
+//! | `timers` | messages that are delivered later, at a time of their own |
 //! | `transactions` | messages that wait for their transaction's end |
 //! | `arrivals` | who of them is told of a queue's new messages |
 //! | `registration`, `system_topics` | telling the name servers; the topics that every broker has |
@@ -42,6 +43,7 @@ mod settings;
 mod start;
 mod system_topics;
 mod text;
+mod timers;
 
 mod clients;
 mod filters;
@@ -114,6 +116,8 @@ pub struct Broker {
     pub(crate) request_modes: request_modes::RequestModes,
     pub(crate) schedule: Arc<schedule::Schedule>,
     pub(crate) transactions: Arc<transactions::Transactions>,
+    /// None when `timerWheelEnable` is off.
+    pub(crate) timers: Option<Arc<timers::Timers>>,
     pub(crate) registration: registration::Registration,
 }
 

@@ -24,4 +24,5 @@ pub(crate) mod offset;
 pub(crate) mod query;
 pub(crate) mod reset;
 pub(crate) mod stats;
+pub(crate) mod timer;
 pub(crate) mod topic;

@@ -33,6 +33,7 @@ const HANDLERS: &[&[Entry]] = &[
     requests::query::HANDLERS,
     requests::reset::HANDLERS,
     requests::stats::HANDLERS,
+    requests::timer::HANDLERS,
     requests::topic::HANDLERS,
 ];
 

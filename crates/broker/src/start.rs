@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::settings::Settings;
 use crate::{BLOCKING_REQUESTS_MAX, Broker, Context, Identity, MASTER_ID};
 use crate::{
     arrivals, clients, filters, groups, locks, longpoll, offsets, persist, pop, registration,
-    request_modes, schedule, system_topics, topics, transactions,
+    request_modes, schedule, system_topics, timers, topics, transactions,
 };
 
 /// The VIP port lies this far below the port for clients.
@@ -38,6 +38,9 @@ pub enum StartError {
     /// A file of `config/` could not be read.
     #[error(transparent)]
     Load(#[from] persist::LoadError),
+    /// The files of timer messages cannot be read or written.
+    #[error("cannot open the files of timer messages: {0}")]
+    Timers(io::Error),
     /// TLS cannot be set up as configured.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -67,6 +70,7 @@ struct Loaded {
     offsets: offsets::Offsets,
     filters: filters::Filters,
     schedule: schedule::Schedule,
+    timers: Option<timers::Timers>,
     transactions: transactions::Transactions,
     request_modes: request_modes::RequestModes,
 }
@@ -93,6 +97,8 @@ impl Broker {
         let (disk, clock) = (context.disk.clone(), context.clock.clone());
         let loaded = {
             let (config_dir, disk, keys) = (config_dir.clone(), disk.clone(), keys.clone());
+            let root = store_config.root.clone();
+            let (effects, runtime) = (context.clone(), tokio::runtime::Handle::current());
             blocking(move || -> Result<_, StartError> {
                 let store = Store::open(store_config, disk.clone(), clock.clone())?;
                 let topics = topics::Topics::load(&config_dir, disk.clone())?;
@@ -100,9 +106,14 @@ impl Broker {
                 let offsets = offsets::Offsets::load(&config_dir, disk.clone())?;
                 offsets.clamp(|topic, queue_id| store.max_offset(topic, queue_id) as i64);
                 let filters = filters::Filters::load(&config_dir, disk.clone(), clock.now_ms());
-                let modes = request_modes::RequestModes::load(&config_dir, disk.clone())?;
-                let schedule =
-                    schedule::Schedule::load(&config_dir, disk.clone(), store.clone(), clock)?;
+                let request_modes = request_modes::RequestModes::load(&config_dir, disk.clone())?;
+                let schedule = schedule::Schedule::load(
+                    &config_dir,
+                    disk.clone(),
+                    store.clone(),
+                    clock.clone(),
+                )?;
+                let timers = load_timers(&keys, &root, &config_dir, &effects, &store, runtime)?;
                 let transactions = transactions::Transactions::load(
                     &config_dir,
                     disk,
@@ -117,6 +128,7 @@ impl Broker {
                     offsets,
                     filters,
                     schedule,
+                    timers,
                     transactions,
                     request_modes,
                 })
@@ -130,6 +142,7 @@ impl Broker {
             offsets,
             filters,
             schedule,
+            timers,
             transactions,
             request_modes,
         } = loaded;
@@ -169,6 +182,7 @@ impl Broker {
             broadcasts: Default::default(),
             cold_reads: Default::default(),
             schedule: Arc::new(schedule),
+            timers: timers.map(Arc::new),
             transactions: Arc::new(transactions),
             budget: budget.clone(),
             longpoll: Arc::new(longpoll::LongPoll::new(budget.clone())),
@@ -181,13 +195,17 @@ impl Broker {
             longpoll: broker.longpoll.clone(),
             pop: broker.pop.clone(),
             schedule: broker.schedule.clone(),
+            timers: broker.timers.clone(),
         }));
         broker.schedule.watch();
+        if let Some(timers) = &broker.timers {
+            timers.watch();
+        }
         service.begin(broker.clone());
         let service: Arc<dyn Service> = service;
         let vip = vip(&keys, server.local_addr(), server_config, &service);
         let registration = tokio::spawn(registration::run(broker.clone()));
-        let tasks = vec![
+        let mut tasks = vec![
             tokio::spawn(longpoll::run(broker.clone())),
             tokio::spawn(pop::waiting::run(broker.clone())),
             tokio::spawn(pop::revive::run(broker.clone())),
@@ -199,6 +217,12 @@ impl Broker {
                 move || Duration::from_millis(broker.keys().flush_delay_offset_interval)
             })),
         ];
+        if let Some(timers) = &broker.timers {
+            let broker = broker.clone();
+            tasks.push(tokio::spawn(timers::run(timers.clone(), move || {
+                timer_settings(&broker.keys())
+            })));
+        }
         Ok(Running {
             broker,
             service,
@@ -245,7 +269,10 @@ impl Running {
         for task in &self.tasks {
             task.abort();
         }
-        let delivered = self.broker.schedule.shutdown().await;
+        let mut delivered = self.broker.schedule.shutdown().await;
+        if let Some(timers) = &self.broker.timers {
+            delivered = delivered.and(timers.shutdown().await);
+        }
         let broker = self.broker.clone();
         blocking(move || {
             let checked = broker.transactions.save(&broker);
@@ -272,6 +299,45 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         Ok(done) => done,
         // A panic in a task is a bug; it goes on where it would have been seen without the task.
         Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// The timers, unless they are switched off. Blocks.
+fn load_timers(
+    keys: &BrokerKeys,
+    root: &Path,
+    config_dir: &Path,
+    context: &Context,
+    store: &Arc<Store>,
+    runtime: tokio::runtime::Handle,
+) -> Result<Option<timers::Timers>, StartError> {
+    if !keys.timer_wheel_enable {
+        return Ok(None);
+    }
+    let loaded = timers::Timers::load(timers::Context {
+        root,
+        config_dir,
+        disk: context.disk.clone(),
+        clock: context.clock.clone(),
+        store: store.clone(),
+        spawn: Arc::new(move |work| drop(runtime.spawn_blocking(work))),
+        settings: timer_settings(keys),
+    });
+    loaded.map(Some).map_err(StartError::Timers)
+}
+
+/// What the timers need of the configuration.
+fn timer_settings(keys: &BrokerKeys) -> timers::TimerSettings {
+    let reserved_ms = keys.file_reserved_time.saturating_mul(3_600_000);
+    let window_ms = keys
+        .timer_roll_window_slot
+        .saturating_mul(keys.timer_precision_ms);
+    timers::TimerSettings {
+        stop_enqueue: keys.timer_stop_enqueue,
+        stop_dequeue: keys.timer_stop_dequeue,
+        precision_ms: keys.timer_precision_ms as i64,
+        roll_age_ms: i64::try_from(window_ms.min(reserved_ms / 2)).unwrap_or(i64::MAX),
+        save_interval: Duration::from_millis(keys.flush_delay_offset_interval),
     }
 }
 
@@ -458,6 +524,7 @@ fn store_config(keys: &BrokerKeys) -> Result<storage::Config, StartError> {
         warning_ratio: percent(keys.disk_space_warning_level_ratio),
         clean_forcibly_enabled: keys.clean_file_forcibly_enable,
         delete_batch_max: keys.delete_file_batch_max as usize,
+        hold_expired: keys.timer_wheel_enable,
         message_bytes_max: keys.max_message_size,
         delay_levels: keys.message_delay_level.clone(),
         ..storage::Config::default()

@@ -1,6 +1,7 @@
 //! Messages as a program sees them: what it sends, what it receives, and what a broker said of a send.
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use protocol::properties::{self, Properties};
@@ -72,6 +73,23 @@ impl Message {
     #[must_use]
     pub fn delay_level(mut self, level: i32) -> Self {
         self.properties.insert(properties::DELAY, level.to_string());
+        self
+    }
+
+    /// Delivers the message at this time, in milliseconds since 1970; a time that is over delivers at once. A broker refuses what lies further ahead than its
+    /// `timerMaxDelaySec`. A [`delay_level`](Self::delay_level) overrules it. In a batch it is refused.
+    #[must_use]
+    pub fn deliver_at_ms(mut self, timestamp_ms: i64) -> Self {
+        self.properties
+            .insert(properties::TIMER_DELIVER_MS, timestamp_ms.to_string());
+        self
+    }
+
+    /// Delivers the message so long after the broker took it, to the millisecond. See [`deliver_at_ms`](Self::deliver_at_ms), which it overrules.
+    #[must_use]
+    pub fn deliver_after(mut self, delay: Duration) -> Self {
+        self.properties
+            .insert(properties::TIMER_DELAY_MS, delay.as_millis().to_string());
         self
     }
 
@@ -163,8 +181,10 @@ pub struct SendReceipt {
     pub offset_message_id: String,
     /// Where it went.
     pub queue: MessageQueue,
-    /// Its offset in that queue; of a batch, the first.
+    /// Its offset in that queue; of a batch, the first. Of a message that is delivered later, its offset among those.
     pub queue_offset: i64,
+    /// By which [`Producer::recall`](crate::Producer::recall) takes back a message with a deliver time, until then.
+    pub recall_handle: Option<String>,
 }
 
 /// A message as a broker delivered it.

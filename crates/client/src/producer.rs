@@ -10,8 +10,12 @@ use protocol::batch;
 use protocol::body::ProducerData;
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
-use protocol::headers::{SendMessageRequest, SendMessageRequestV2, SendMessageResponse};
+use protocol::headers::{
+    RecallMessageRequest, RecallMessageResponse, SendMessageRequest, SendMessageRequestV2,
+    SendMessageResponse,
+};
 use protocol::message_id::UniqueIds;
+use protocol::recall::RecallHandle;
 use protocol::sysflag;
 use protocol::topic;
 use tokio::task::JoinHandle;
@@ -182,6 +186,15 @@ impl Producer {
         })
     }
 
+    /// Takes back a message that was sent to `topic` with a deliver time, by the handle of its receipt. On success it is not delivered; gives its id.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with `ILLEGAL_OPERATION` when it is delivered already or the handle is of no message there, with `NO_PERMISSION` when the broker does
+    /// not allow recalls (`recallMessageEnable`); [`Error::Invalid`] when the text is no handle. After a timeout it may have been taken back; asking again is safe.
+    pub async fn recall(&self, topic: &str, handle: &str) -> Result<String, Error> {
+        self.shared.recall(topic, handle).await
+    }
+
     /// The queues that messages of `topic` go to, sorted by broker and index.
     ///
     /// # Errors
@@ -275,7 +288,34 @@ impl Shared {
                 ..queue.clone()
             },
             queue_offset: header.queue_offset,
+            recall_handle: header.recall_handle,
         })
+    }
+
+    async fn recall(&self, topic: &str, handle: &str) -> Result<String, Error> {
+        let named =
+            RecallHandle::decode(handle).map_err(|error| Error::Invalid(error.to_string()))?;
+        // The route says where the broker is.
+        self.writable(topic).await?;
+        let queue = MessageQueue {
+            topic: topic.to_owned(),
+            broker_name: named.broker_name,
+            queue_id: 0,
+        };
+        let addr = self.instance.master_of(&queue)?;
+        let header = RecallMessageRequest {
+            producer_group: Some(self.settings.group.clone()),
+            topic: topic.to_owned(),
+            recall_handle: handle.to_owned(),
+        };
+        let request = Command::request(RequestCode::RECALL_MESSAGE, &header);
+        let timeout = self.settings.send_timeout;
+        let response = self.instance.call(&addr, request, timeout).await?;
+        let header: RecallMessageResponse = response.header().map_err(|e| Error::Malformed {
+            addr,
+            reason: e.to_string(),
+        })?;
+        Ok(header.msg_id)
     }
 
     async fn send_batch(&self, messages: &[Message], topic: &str) -> Result<SendReceipt, Error> {

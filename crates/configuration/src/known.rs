@@ -181,13 +181,11 @@ const GROUPS: &[Group] = &[
         ],
     },
     Group {
-        reason: "timed messages are planned and not there yet",
+        reason: "timer messages are kept in sorted files and delivered by one task, without this setting",
         keys: &[
-            "allowRecallWhenBrokerNotWriteable", "disappearTimeAfterStart", "mappedFileSizeTimerLog", "recallMessageEnable", "timerCheckMetricsWhen",
-            "timerColdDataCheckIntervalMs", "timerCongestNumEachSlot", "timerEnableCheckMetrics", "timerEnableRetryUntilSuccess",
-            "timerFlushIntervalMs", "timerInterceptDelayLevel", "timerMaxDelaySec", "timerMetricSmallThreshold", "timerPrecisionMs",
-            "timerProgressLogIntervalMs", "timerRollWindowSlot", "timerSkipUnknownError", "timerStopDequeue", "timerStopEnqueue", "timerWarmEnable",
-            "timerWheelEnable",
+            "disappearTimeAfterStart", "mappedFileSizeTimerLog", "timerCheckMetricsWhen", "timerColdDataCheckIntervalMs", "timerCongestNumEachSlot",
+            "timerEnableCheckMetrics", "timerEnableRetryUntilSuccess", "timerFlushIntervalMs", "timerInterceptDelayLevel", "timerMetricSmallThreshold",
+            "timerProgressLogIntervalMs", "timerSkipUnknownError", "timerWarmEnable",
         ],
     },
     // Transactions.

@@ -13,6 +13,7 @@ mod register;
 mod replication;
 mod route;
 mod stats;
+mod timer;
 mod topic;
 
 pub use auth::*;
@@ -26,4 +27,5 @@ pub use register::RegisterBrokerBody;
 pub use replication::*;
 pub use route::*;
 pub use stats::*;
+pub use timer::*;
 pub use topic::*;

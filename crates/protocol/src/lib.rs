@@ -17,6 +17,7 @@ mod pairs;
 pub mod perm;
 pub mod pop;
 pub mod properties;
+pub mod recall;
 pub mod record;
 pub mod reply;
 pub mod sysflag;

@@ -54,6 +54,9 @@ pub struct Config {
     pub clean_forcibly_enabled: bool,
     /// Segments deleted in one look at most (`deleteFileBatchMax`).
     pub delete_batch_max: usize,
+    /// Whether expired segments stay until [`crate::Store::release_expired`] lets go of them: somebody keeps messages that wait in the log. A disk that is
+    /// too full takes them all the same.
+    pub hold_expired: bool,
     /// Largest body in bytes (`maxMessageSize`).
     pub message_bytes_max: u32,
     /// Whether a record ends with a checksum of the whole of it (`enabledAppendPropCRC`).
@@ -101,6 +104,7 @@ impl Default for Config {
             warning_ratio: 90,
             clean_forcibly_enabled: true,
             delete_batch_max: 10,
+            hold_expired: false,
             message_bytes_max: 4 << 20,
             record_checksum: false,
             tail_bytes_max: 32 << 20,

@@ -21,6 +21,8 @@ pub(crate) struct Keeper {
     wanted: AtomicU64,
     /// The tip comes near the end of the blocks that were written ahead.
     zeros_wanted: AtomicBool,
+    /// Below this position expired segments may go, where they are held.
+    released: AtomicU64,
     cleaning: Mutex<()>,
 }
 
@@ -35,6 +37,11 @@ impl Keeper {
     pub(crate) fn want_zeros(&self) {
         self.zeros_wanted.store(true, Ordering::Release);
         self.sleeper.wake();
+    }
+
+    /// Lets go of what lies below a position.
+    pub(crate) fn release(&self, before: u64) {
+        self.released.fetch_max(before, Ordering::AcqRel);
     }
 
     fn is_wanted(&self) -> bool {
@@ -172,6 +179,15 @@ fn remove_segments(inner: &Inner, reason: Reason) -> usize {
         let segments = inner.log.segments.all();
         if segments.get(1).is_none_or(|second| second.start > covered) {
             inner.writer.wake();
+            break;
+        }
+        let released = inner.keeper.released.load(Ordering::Acquire);
+        if config.hold_expired
+            && !forced
+            && segments
+                .get(1)
+                .is_some_and(|second| second.start > released)
+        {
             break;
         }
         match inner.log.segments.remove_first() {

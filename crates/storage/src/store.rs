@@ -420,6 +420,11 @@ impl Store {
         retention::clean(&self.inner, retention::Reason::Manual);
     }
 
+    /// Where [`Config::hold_expired`] keeps expired segments: those that end at or below `before` may go. Never takes back what it let go.
+    pub fn release_expired(&self, before: u64) {
+        self.inner.keeper.release(before);
+    }
+
     /// Removes consume queue and index files whose records are gone from the log. May wait for the disk.
     pub fn clean_expired_queues(&self) {
         writer::clean_derived(&self.inner);

@@ -77,7 +77,7 @@ pub(super) fn run() -> Result<Verdict> {
     let binary = live::binary()?;
     for side in [Side::Apogee, Side::Java] {
         let dir = tempfile::tempdir()?;
-        side.on(dir.path(), &binary, CONFIG, |nameserver| {
+        side.on(dir.path(), &binary, CONFIG, &[], |nameserver| {
             create_topic(&binary, nameserver, TOPIC, 1)?;
             let on_side = async {
                 fill(nameserver).await?;

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use client::{Message, MessageQueue, Producer, PullConsumer, Received};
 
-use super::clients::create_topic;
 use super::sides::Side;
 use crate::live;
 use crate::report::Verdict;
@@ -33,8 +32,7 @@ pub(super) fn run() -> Result<Verdict> {
         let step = |side: Side, step: usize| {
             let context =
                 || format!("step {step}, on {side:?}, in a directory that {first:?} made");
-            side.on(dir.path(), &binary, CONFIG, |nameserver| {
-                create_topic(&binary, nameserver, TOPIC, 1)?;
+            side.on(dir.path(), &binary, CONFIG, &[TOPIC], |nameserver| {
                 runtime
                     .block_on(exchange(nameserver, step))
                     .with_context(context)

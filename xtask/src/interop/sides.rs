@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::clients::create_topic;
 use crate::live::{self, Role};
 use crate::peer::JavaPeer;
 
@@ -24,18 +25,25 @@ impl Side {
         }
     }
 
-    /// Starts the server on the directory with these lines of configuration, works with the address of its name server, and stops it cleanly.
+    /// Starts the server on the directory with these lines of configuration, creates topics of one queue, works with the address of its name
+    /// server, and stops it cleanly.
     pub(super) fn on(
         self,
         dir: &Path,
         binary: &Path,
         config: &str,
+        topics: &[&str],
         work: impl FnOnce(&str) -> Result<()>,
     ) -> Result<()> {
         fs::create_dir_all(dir)?;
+        let create = |nameserver: &str| {
+            let mut topics = topics.iter();
+            topics.try_for_each(|topic| create_topic(binary, nameserver, topic, 1))
+        };
         match self {
             Side::Java => {
                 let peer = JavaPeer::start(dir, config)?;
+                create(&peer.nameserver)?;
                 work(&peer.nameserver)?;
                 peer.stop()
             }
@@ -43,6 +51,7 @@ impl Side {
                 let nameserver = Role::nameserver(binary, dir)?;
                 let broker = Role::broker(binary, dir, &nameserver.addr, config)?;
                 live::wait_for_broker(&nameserver.addr)?;
+                create(&nameserver.addr)?;
                 work(&nameserver.addr)?;
                 broker.stop()?;
                 nameserver.stop()

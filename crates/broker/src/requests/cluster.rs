@@ -54,6 +54,7 @@ fn runtime_info(broker: &Broker, _: &Call<'_>) -> Result<Reply, Refusal> {
         put_schedule(broker, &mut put);
         put_pop(broker, &mut put);
         put_transactions(broker, &mut put);
+        put_timers(broker, &mut put);
         put_placeholders(&mut put);
     }
     Ok(Reply::ok().body(json::encode(&KvTable { table })))
@@ -179,6 +180,33 @@ fn put_transactions(broker: &Broker, put: &mut impl FnMut(&str, String) -> Optio
     }
 }
 
+/// How many timer messages wait, and how far behind their delivery is. Java's texts of rates have as many digits as a `float` needs.
+fn put_timers(broker: &Broker, put: &mut impl FnMut(&str, String) -> Option<String>) {
+    let figures = broker.timers.as_ref().map(|timers| timers.figures());
+    let number = |value: Option<i64>| value.unwrap_or(0).to_string();
+    let rate = |value: Option<f64>| format!("{:?}", value.unwrap_or(0.0) as f32);
+    put(
+        "timerReadBehind",
+        number(figures.map(|figures| figures.read_behind_s)),
+    );
+    put(
+        "timerOffsetBehind",
+        number(figures.map(|figures| figures.offset_behind)),
+    );
+    put(
+        "timerCongestNum",
+        number(figures.map(|figures| figures.waiting)),
+    );
+    put(
+        "timerEnqueueTps",
+        rate(figures.map(|figures| figures.enqueue_tps)),
+    );
+    put(
+        "timerDequeueTps",
+        rate(figures.map(|figures| figures.dequeue_tps)),
+    );
+}
+
 /// What tools read and this broker has nothing of.
 fn put_placeholders(put: &mut impl FnMut(&str, String) -> Option<String>) {
     for pool in THREAD_POOLS {
@@ -188,16 +216,7 @@ fn put_placeholders(put: &mut impl FnMut(&str, String) -> Option<String>) {
     }
     put("EndTransactionQueueSize", "0".to_owned());
     put("EndTransactionThreadPoolQueueCapacity", "0".to_owned());
-    for key in [
-        "timerReadBehind",
-        "timerOffsetBehind",
-        "timerCongestNum",
-        "pageCacheLockTimeMills",
-    ] {
-        put(key, "0".to_owned());
-    }
-    put("timerEnqueueTps", "0.0".to_owned());
-    put("timerDequeueTps", "0.0".to_owned());
+    put("pageCacheLockTimeMills", "0".to_owned());
     put("remainTransientStoreBufferNumbs", i32::MAX.to_string());
     put("putMessageFailedTimes", "0".to_owned());
     put("getMissTps", "0.0 0.0 0.0".to_owned());

@@ -6,6 +6,7 @@
 
 mod answer;
 pub(crate) mod properties;
+mod timer;
 pub(crate) mod topic;
 
 use std::cell::Cell;
@@ -85,10 +86,12 @@ struct Draft {
 enum Target {
     /// In a topic of the batch, by position.
     Topic(usize),
-    /// Among those that are delivered later.
+    /// Among those that are delivered by a delay level.
     Schedule,
     /// Among those whose transaction has not ended.
     Half,
+    /// Among those that are delivered at a time of their own.
+    Timers,
 }
 
 /// A request that waits for its messages to be appended.
@@ -98,6 +101,8 @@ struct Waiting {
     queue_id: i32,
     /// The message's unique id, inside the scratch text; empty when it has none.
     unique_id: Range<usize>,
+    /// By which the message can be taken back, inside the scratch text; mostly empty.
+    recall_handle: Range<usize>,
     /// The client wants to be told after the flush, not before.
     wait_for_flush: bool,
 }
@@ -223,6 +228,7 @@ impl Batch<'_> {
         let (target, stored_queue_id) = match delivery {
             Delivery::Later { level, .. } => (Target::Schedule, level - 1),
             Delivery::Half { .. } => (Target::Half, transactions::QUEUE),
+            Delivery::At { .. } => (Target::Timers, 0),
             Delivery::Now | Delivery::DeadLetter => (Target::Topic(topic), queue_id),
         };
 
@@ -240,6 +246,13 @@ impl Batch<'_> {
             sends.text.truncate(text_before);
             return Err(self.illegal());
         }
+        let recall_handle = match delivery {
+            Delivery::At { due_ms, topic, .. } if !scan.drops_timer => {
+                let unique_id = sends.text[unique_id.clone()].to_owned();
+                timer::push_handle(self.broker, &mut sends.text, topic, due_ms, &unique_id)
+            }
+            _ => 0..0,
+        };
         sends.body_bytes += request.body.len();
         sends.halves += usize::from(matches!(target, Target::Half));
         sends.drafts.push(Draft {
@@ -258,6 +271,7 @@ impl Batch<'_> {
             messages: 1,
             queue_id,
             unique_id,
+            recall_handle,
             wait_for_flush: self.holds(scan.wait),
         });
         Ok(())
@@ -300,6 +314,7 @@ impl Batch<'_> {
             messages: items.len(),
             queue_id,
             unique_id: unique_before..sends.text.len(),
+            recall_handle: 0..0,
             wait_for_flush: self.holds(scan.wait),
         });
         Ok(())
@@ -372,11 +387,22 @@ impl Batch<'_> {
             )
         })?;
         let levels = self.broker.store.delay_levels_ms().len() as i32;
-        Ok(level.map_or(Delivery::Now, |level| Delivery::Later {
-            level: level.min(levels),
-            topic,
-            queue_id,
-        }))
+        if let Some(level) = level {
+            return Ok(Delivery::Later {
+                level: level.min(levels),
+                topic,
+                queue_id,
+            });
+        }
+        if scan.is_timed() || scan.drops_timer {
+            let due_ms = timer::due_ms(self.broker, self.settings, scan)?;
+            return Ok(due_ms.map_or(Delivery::Now, |due_ms| Delivery::At {
+                due_ms,
+                topic,
+                queue_id,
+            }));
+        }
+        Ok(Delivery::Now)
     }
 
     /// How the half of a transaction is stored, if it may be.
@@ -394,6 +420,11 @@ impl Batch<'_> {
                     "the broker[{}] sending transaction message is forbidden",
                     self.broker.identity().address.ip()
                 ),
+            ));
+        }
+        if scan.is_timed() || scan.drops_timer {
+            return Err(not_yet(
+                "messages of a transaction with a deliver time of their own",
             ));
         }
         // The level counts from the commit, and must be one then.
@@ -424,16 +455,7 @@ impl Batch<'_> {
         if scan.inner_batch || sys_flag & (sysflag::INNER_BATCH | sysflag::NEED_UNWRAP) != 0 {
             return Err(self.illegal());
         }
-        match scan.deliver_at_ms(self.broker.now_ms()) {
-            Err(properties::NotANumber) => Err(Refusal::new(
-                ResponseCode::MESSAGE_ILLEGAL,
-                "timer message illegal, the delay or the deliver time is no number",
-            )),
-            Ok(Some(_)) => Err(not_yet(
-                "timed messages (properties TIMER_DELIVER_MS, TIMER_DELAY_MS, TIMER_DELAY_SEC)",
-            )),
-            Ok(None) => Ok(()),
-        }
+        Ok(())
     }
 
     fn illegal(&self) -> Refusal {
@@ -492,7 +514,7 @@ impl Batch<'_> {
             let own: Vec<Draft> = drafts.by_ref().take(waiting.messages).collect();
             let new = own.iter().find_map(|draft| match draft.target {
                 Target::Topic(topic) => sends.new_topics.contains(&topic).then_some(topic),
-                Target::Schedule | Target::Half => None,
+                Target::Schedule | Target::Half | Target::Timers => None,
             });
             let Some(new) = new else {
                 sends.drafts.extend(own);
@@ -557,11 +579,7 @@ impl Batch<'_> {
         Self: 's,
     {
         NewMessage {
-            topic: match draft.target {
-                Target::Topic(topic) => &sends.topics[topic].topic_name,
-                Target::Schedule => protocol::topic::SCHEDULE,
-                Target::Half => protocol::topic::TRANS_HALF,
-            },
+            topic: sends.stored_in(draft.target),
             queue_id: draft.queue_id,
             flag: draft.flag,
             sys_flag: draft.sys_flag,
@@ -591,10 +609,6 @@ impl Batch<'_> {
 
     /// Adds what was stored to the figures of its topics: once for each run of messages of one topic.
     fn count(&self, sends: &Sends, drafts: &[Draft], appended: &[Appended]) {
-        let of_topic = |draft: &Draft| match draft.target {
-            Target::Topic(topic) => &*sends.topics[topic].topic_name,
-            Target::Schedule => protocol::topic::SCHEDULE,
-        };
         let mut rest = appended;
         for run in drafts.chunk_by(|one, next| one.target == next.target) {
             let Some((stored, behind)) = rest.split_at_checked(run.len()) else {
@@ -603,7 +617,8 @@ impl Batch<'_> {
             rest = behind;
             if let (Some(first), Some(last)) = (stored.first(), stored.last()) {
                 let bytes = last.end.saturating_sub(first.physical_offset);
-                self.broker.stats.put(of_topic(&run[0]), run.len(), bytes);
+                let topic = sends.stored_in(run[0].target);
+                self.broker.stats.put(topic, run.len(), bytes);
             }
         }
     }
@@ -634,6 +649,7 @@ impl Batch<'_> {
             queue_id: waiting.queue_id,
             queue_offset: first.queue_offset as i64,
             transaction_id: (!unique_id.is_empty()).then_some(unique_id),
+            recall_handle: &text[waiting.recall_handle.clone()],
         };
         if waiting.wait_for_flush {
             replies.reply_when(
@@ -661,6 +677,16 @@ impl Batch<'_> {
 }
 
 impl Sends {
+    /// The name of the topic that holds it.
+    fn stored_in(&self, target: Target) -> &str {
+        match target {
+            Target::Topic(topic) => &self.topics[topic].topic_name,
+            Target::Schedule => protocol::topic::SCHEDULE,
+            Target::Half => protocol::topic::TRANS_HALF,
+            Target::Timers => protocol::topic::TIMER,
+        }
+    }
+
     /// The position of a topic that joins those of the batch.
     fn add_topic(&mut self, found: Found) -> usize {
         let position = self.topics.len();

@@ -99,7 +99,7 @@ fn serve_cold(
     Ok(())
 }
 
-/// Waits, on the blocking pool, for what an answer under `SYNC_FLUSH` waits for.
+/// Waits until the disk has everything below `end`, where the flush mode promises it. Blocks: on the blocking pool only.
 pub(crate) fn wait_for_flush(broker: &Broker, end: u64) -> Result<(), Refusal> {
     if broker.store.flush_mode() == FlushMode::Async {
         return Ok(());

@@ -26,6 +26,7 @@ mod resets;
 mod restart;
 mod send;
 mod send_back;
+mod timed;
 mod tls;
 mod topics;
 mod transactions;

@@ -26,6 +26,8 @@ pub(super) struct Sent<'a> {
     pub(super) queue_id: i32,
     pub(super) queue_offset: i64,
     pub(super) transaction_id: Option<&'a str>,
+    /// Empty when the message cannot be taken back.
+    pub(super) recall_handle: &'a str,
 }
 
 impl WriteFields for Sent<'_> {
@@ -35,6 +37,9 @@ impl WriteFields for Sent<'_> {
         write("queueOffset", itoa::Buffer::new().format(self.queue_offset));
         if let Some(transaction_id) = self.transaction_id {
             write("transactionId", transaction_id);
+        }
+        if !self.recall_handle.is_empty() {
+            write("recallHandle", self.recall_handle);
         }
         Region(self.settings).write_fields(write);
     }

@@ -22,6 +22,8 @@ pub(crate) struct Scan<'a> {
     timer_ms: Option<&'a str>,
     timer_at: Option<&'a str>,
     timer_done: bool,
+    /// An order to drop a timer message.
+    pub(crate) drops_timer: bool,
     /// Holds a property that the broker sets itself.
     stale: bool,
 }
@@ -29,6 +31,15 @@ pub(crate) struct Scan<'a> {
 /// A delay or a deliver time is no number.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NotANumber;
+
+/// Why a deliver time is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotATime {
+    /// It is no number, or none that fits 64 bits.
+    NotANumber,
+    /// It is less than 0.
+    Negative,
+}
 
 /// Walks over a property string once.
 pub(crate) fn scan(properties: &str) -> Scan<'_> {
@@ -56,6 +67,7 @@ impl<'a> Scan<'a> {
             names::TIMER_DELAY_MS => self.timer_ms = Some(value),
             names::TIMER_DELIVER_MS => self.timer_at = Some(value),
             names::TIMER_OUT_MS => self.timer_done = true,
+            names::TIMER_DEL_UNIQKEY => self.drops_timer = true,
             names::MSG_REGION | names::TRACE_SWITCH | names::CLUSTER | names::POP_CK => {
                 self.stale = true
             }
@@ -83,19 +95,24 @@ impl<'a> Scan<'a> {
         self.timer_sec.or(self.timer_ms).or(self.timer_at).is_some()
     }
 
-    /// When the message is to be delivered, if that is later than now and not given by a delay level.
-    pub(crate) fn deliver_at_ms(&self, now_ms: i64) -> Result<Option<i64>, NotANumber> {
-        if self.timer_done || self.delayed() {
+    /// When the message is to be delivered, if it names a time of its own that no delay level overrules. It may be over. Of several properties the first in this order
+    /// counts: `TIMER_DELAY_SEC`, `TIMER_DELAY_MS`, `TIMER_DELIVER_MS`. Java 5.3: `HookUtils.transformTimerMessage`.
+    pub(crate) fn deliver_at_ms(&self, now_ms: i64) -> Result<Option<i64>, NotATime> {
+        if !self.is_timed() || self.timer_done || self.delayed() {
             return Ok(None);
         }
-        let number = |text: &str| text.parse::<i64>().map_err(|_| NotANumber);
+        let number = |text: &str| match text.parse::<i64>() {
+            Ok(number) if number < 0 => Err(NotATime::Negative),
+            Ok(number) => Ok(number),
+            Err(_) => Err(NotATime::NotANumber),
+        };
         let at = match (self.timer_sec, self.timer_ms, self.timer_at) {
             (Some(seconds), _, _) => now_ms.saturating_add(number(seconds)?.saturating_mul(1000)),
             (None, Some(ms), _) => now_ms.saturating_add(number(ms)?),
             (None, None, Some(at)) => number(at)?,
             (None, None, None) => return Ok(None),
         };
-        Ok((at > now_ms).then_some(at))
+        Ok(Some(at))
     }
 }
 
@@ -124,6 +141,15 @@ pub(crate) enum Delivery<'a> {
         /// Who will be asked how the transaction ended, when the properties do not say.
         group: Option<&'a str>,
     },
+    /// At this time, in this queue.
+    At {
+        /// In milliseconds since 1970.
+        due_ms: i64,
+        /// The topic that it was sent to.
+        topic: &'a str,
+        /// The queue of that topic.
+        queue_id: i32,
+    },
 }
 
 impl Delivery<'_> {
@@ -150,6 +176,16 @@ impl Delivery<'_> {
                     | names::TRANSACTION_CHECK_TIMES
                     | names::TRANSACTION_PREPARED_QUEUE_OFFSET
             ),
+            Delivery::At { .. } => matches!(
+                name,
+                names::REAL_TOPIC
+                    | names::REAL_QUEUE_ID
+                    | names::TIMER_DELIVER_MS
+                    | names::TIMER_OUT_MS
+                    | names::TIMER_ROLL_TIMES
+                    | names::TIMER_ENQUEUE_MS
+                    | names::TIMER_DEQUEUE_MS
+            ),
         }
     }
 
@@ -175,6 +211,23 @@ impl Delivery<'_> {
                     push(text, names::PRODUCER_GROUP, group);
                 }
                 push_destination(text, topic, queue_id);
+            }
+            // The time as asked for, not the tick before it: a broker that reads both equal knows it to be exact.
+            Delivery::At {
+                due_ms,
+                topic,
+                queue_id,
+            } => {
+                let mut digits = itoa::Buffer::new();
+                let due = digits.format(due_ms);
+                push(text, names::TIMER_DELIVER_MS, due);
+                push(text, names::TIMER_OUT_MS, due);
+                push(text, names::REAL_TOPIC, topic);
+                push(
+                    text,
+                    names::REAL_QUEUE_ID,
+                    itoa::Buffer::new().format(queue_id),
+                );
             }
         }
     }
@@ -379,13 +432,48 @@ mod tests {
     }
 
     #[test]
-    fn a_deliver_time_counts_while_it_is_ahead() {
+    fn a_timer_message_keeps_when_and_where_it_goes() {
+        let at = Delivery::At {
+            due_ms: 1_700_000_000_123,
+            topic: "T",
+            queue_id: 3,
+        };
+        let claimed = of(
+            "TIMER_DELAY_MS=5;TIMER_DELIVER_MS=9;REAL_TOPIC=x;UNIQ_KEY=U1;TIMER_ROLL_TIMES=4;k=v;",
+        );
+        let want = "TIMER_DELAY_MS=5;UNIQ_KEY=U1;k=v;TIMER_DELIVER_MS=1700000000123;TIMER_OUT_MS=1700000000123;\
+                    REAL_TOPIC=T;REAL_QID=3;MSG_REGION=R;CLUSTER=C;";
+        assert_eq!(stored(&claimed, at), (want.into(), "U1".into()));
+    }
+
+    #[test]
+    fn a_deliver_time_is_a_number_that_is_not_negative() {
         let at = |properties: &str| scan(&of(properties)).deliver_at_ms(1_000);
         assert_eq!(at("TIMER_DELIVER_MS=2000;"), Ok(Some(2_000)));
-        assert_eq!(at("TIMER_DELIVER_MS=999;"), Ok(None));
+        assert_eq!(at("TIMER_DELIVER_MS=999;"), Ok(Some(999)));
         assert_eq!(at("TIMER_DELAY_SEC=2;"), Ok(Some(3_000)));
         assert_eq!(at("TIMER_DELAY_MS=5;"), Ok(Some(1_005)));
-        assert_eq!(at("TIMER_DELAY_MS=soon;"), Err(NotANumber));
+        assert_eq!(
+            at("TIMER_DELIVER_MS=9;TIMER_DELAY_MS=5;TIMER_DELAY_SEC=1;"),
+            Ok(Some(2_000))
+        );
+        assert_eq!(
+            at("TIMER_DELAY_SEC=9223372036854775807;"),
+            Ok(Some(i64::MAX))
+        );
+        assert_eq!(at("TIMER_DELAY_MS=soon;"), Err(NotATime::NotANumber));
+        assert_eq!(
+            at("TIMER_DELAY_MS=9223372036854775808;"),
+            Err(NotATime::NotANumber)
+        );
+        assert_eq!(at("TIMER_DELIVER_MS=-1;"), Err(NotATime::Negative));
+        assert_eq!(at("TIMER_DELAY_SEC=-1;"), Err(NotATime::Negative));
+        assert_eq!(at("TIMER_DELAY_SEC=2;DELAY=3;"), Ok(None), "a level wins");
+        assert_eq!(
+            at("TIMER_DELAY_SEC=2;TIMER_OUT_MS=3;"),
+            Ok(None),
+            "it was delivered"
+        );
         assert_eq!(at("TAGS=a;"), Ok(None));
     }
 }

@@ -35,7 +35,8 @@ pub(crate) fn find_or_create(
     let name = &*header.topic;
     topic::check_topic(name)
         .map_err(|error| Refusal::new(ResponseCode::INVALID_PARAMETER, error.to_string()))?;
-    if topic::is_not_sendable(name) {
+    // A record of the timer topic names any topic as its own: only the broker stores there.
+    if topic::is_not_sendable(name) || name == topic::TIMER {
         return Err(Refusal::new(
             ResponseCode::NO_PERMISSION,
             format!("Sending message to topic[{name}] is forbidden."),
