@@ -1,11 +1,14 @@
 //! What is fuzzed: one function a decoder. It must not panic, and what it accepts must survive being written again.
 
 use bytes::BytesMut;
-use protocol::body::{HeartbeatData, RegisterBrokerBody, TopicRouteData, TopicStatsTable};
+use protocol::body::{
+    BatchAckMessageRequestBody, HeartbeatData, RegisterBrokerBody, TopicRouteData, TopicStatsTable,
+};
 use protocol::command::Command;
 use protocol::frame::{self, Codec, FRAME_BYTES_MAX, Frame};
 use protocol::header::Header;
 use protocol::headers::{PullMessageRequest, SendMessageRequest, SendMessageRequestV2};
+use protocol::pop::{self, Handle, Origin};
 use protocol::properties::{self, Properties};
 use protocol::record::{self, CheckBody};
 use protocol::{batch, json, message_id};
@@ -14,7 +17,7 @@ use protocol::{batch, json, message_id};
 pub type Target = fn(&[u8]);
 
 /// Every target with its name.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("frame", frame),
     ("header_json", header_json),
     ("header_binary", header_binary),
@@ -22,6 +25,7 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("properties", properties),
     ("record", record),
     ("body", body),
+    ("pop", pop),
 ];
 
 /// Frames of a stream, headers included.
@@ -132,4 +136,27 @@ pub fn body(bytes: &[u8]) {
     let _ = json::decode::<TopicStatsTable>(bytes);
     let _ = RegisterBrokerBody::decode(bytes, true, i32::MAX);
     let _ = RegisterBrokerBody::decode(bytes, false, i32::MAX);
+}
+
+/// Receipt handles, the lists of offsets that come with them, and acknowledgements of several messages.
+pub fn pop(bytes: &[u8]) {
+    if let Ok(body) = json::decode::<BatchAckMessageRequestBody>(bytes) {
+        for mut ack in body.acks {
+            if let Some(offsets) = ack.offsets() {
+                ack.set_offsets(&offsets);
+                assert_eq!(ack.offsets(), Some(offsets));
+            }
+        }
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    for origin in [Origin::Topic, Origin::RetryV1, Origin::RetryV2] {
+        let _ = pop::start_of(text, origin, 0);
+        let _ = pop::count_of(text, origin, 0, 0);
+    }
+    if let Ok(handle) = Handle::parse(text) {
+        let written = handle.to_string();
+        assert_eq!(Handle::parse(&written), Ok(handle));
+    }
 }

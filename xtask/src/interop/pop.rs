@@ -272,19 +272,22 @@ impl Site {
 
     /// Whatever was not acknowledged before the broker was killed comes again.
     async fn pop_after_kill(&self, mut held: BTreeSet<String>) -> Result<()> {
-        let consumer = self.consumer("pop_kill")?;
+        let mut consumer = self.consumer("pop_kill")?;
         let deadline = Instant::now() + PATIENCE;
         while !held.is_empty() {
             ensure!(Instant::now() < deadline, "{held:?} did not come again");
-            let popped = consumer
-                .pop("pop_kill", "*", 32, LONG, Duration::from_millis(200))
-                .await;
-            // The broker that was started registers in a moment.
-            for popped in popped.unwrap_or_default() {
+            let wait = Duration::from_millis(200);
+            let Ok(popped) = consumer.pop("pop_kill", "*", 32, LONG, wait).await else {
+                // The name server still told of the broker that was killed.
+                consumer.shutdown().await;
+                consumer = self.consumer("pop_kill")?;
+                tokio::time::sleep(wait).await;
+                continue;
+            };
+            for popped in popped {
                 held.remove(&text(&popped));
                 consumer.ack(&popped).await?;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         consumer.shutdown().await;
         Ok(())

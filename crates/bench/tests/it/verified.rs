@@ -100,6 +100,19 @@ fn a_backlog_is_drained_whole() {
 }
 
 #[test]
+fn a_backlog_is_popped_and_acknowledged_whole() {
+    let server = Server::start();
+    let workload = Workload::Pop {
+        backlog: 1_000,
+        messages_max: 32,
+    };
+    let report = clean(&short(server.addr), &workload);
+    let received = report.verified.received.unwrap();
+    assert!(received.distinct >= 1_000, "{received:?}");
+    assert_eq!(received.duplicates, 0);
+}
+
+#[test]
 fn every_group_receives_everything() {
     let server = Server::start();
     let load = Load {

@@ -445,7 +445,7 @@ async fn serve_room(broker: &Arc<Broker>, topic: &str, group: &str) {
             match pop::serve_waiting(broker, waiter) {
                 pop::Served::Answered => {}
                 pop::Served::Nothing(waiter) => {
-                    waiting.put_back(waiter);
+                    put_back(broker, waiter);
                     break;
                 }
             }
@@ -459,8 +459,18 @@ async fn serve_room(broker: &Arc<Broker>, topic: &str, group: &str) {
         if waiter.request.has_messages(broker) {
             notify(&waiter, true);
         } else {
-            waiting.put_back(waiter);
+            put_back(broker, waiter);
         }
+    }
+}
+
+/// Lets a waiter wait on. What came while it was not in its room woke nobody.
+fn put_back(broker: &Broker, waiter: Waiter) {
+    let waiting = &broker.pop.waiting;
+    let request = waiter.request.clone();
+    waiting.put_back(waiter);
+    if request.has_messages(broker) {
+        waiting.wake(&request.topic, Some(&request.group));
     }
 }
 

@@ -500,7 +500,13 @@ async fn no_more_than_the_limit_is_in_flight() {
 async fn bad_pops_and_handles_are_refused_and_lose_nothing() {
     let broker = with_messages(&["a"]).await;
     type Change = fn(&mut PopMessageRequest);
-    let bad: [(ResponseCode, Change); 7] = [
+    let bad: [(ResponseCode, Change); 9] = [
+        (ResponseCode::INVALID_PARAMETER, |header| {
+            header.attempt_id = Some("a".repeat(1_000));
+        }),
+        (ResponseCode::INVALID_PARAMETER, |header| {
+            header.exp = Some("tag||".repeat(100_000));
+        }),
         (ResponseCode::INVALID_PARAMETER, |header| {
             header.messages_max = 33
         }),

@@ -136,7 +136,8 @@ impl BatchAck {
     pub fn set_offsets(&mut self, offsets: &[i64]) {
         let mut bytes = Vec::new();
         for offset in offsets {
-            let Ok(bit) = usize::try_from(offset - self.start_offset) else {
+            let behind = offset.checked_sub(self.start_offset);
+            let Some(bit) = behind.and_then(|behind| usize::try_from(behind).ok()) else {
                 continue;
             };
             if bit < Self::BITS_MAX {

@@ -20,6 +20,9 @@ use crate::requests::send::topic::SEE_FAQ;
 const POLL_MAX: Duration = Duration::from_secs(300);
 /// Messages are hidden for this long at most: what Java's timers allow with their defaults (`timerMaxDelaySec`).
 pub(crate) const INVISIBLE_MS_MAX: i64 = 3 * 24 * 3600 * 1000;
+/// Waiting pops and queues in order hold these texts, so they have bounds of their own.
+const ATTEMPT_BYTES_MAX: usize = 256;
+const EXPRESSION_BYTES_MAX: usize = 16 << 10;
 /// `initMode` of a group that begins at the first message. Java 5.3: `ConsumeInitMode.MIN`.
 const INIT_MIN: i32 = 0;
 
@@ -49,11 +52,19 @@ pub(super) fn pop(broker: &Broker, frame: &Frame<'_>) -> Result<Checked, Refusal
         )));
     }
     check_invisible(header.invisible_time_ms, 1)?;
+    check_attempt(header.attempt_id.as_deref())?;
+    let expression = header.exp.as_deref().unwrap_or("");
+    if expression.len() > EXPRESSION_BYTES_MAX {
+        return Err(invalid(format!(
+            "exp is {} bytes long, the limit is {EXPRESSION_BYTES_MAX}",
+            expression.len()
+        )));
+    }
     let (group, topic) = (&header.consumer_group, &header.topic);
     let config = names(broker, group, topic, header.queue_id, "pop")?;
     let kind = header.exp_type.as_deref().unwrap_or("");
     let keys = broker.keys();
-    let filter = Filter::of_request(broker, &keys, kind, header.exp.as_deref().unwrap_or(""))?;
+    let filter = Filter::of_request(broker, &keys, kind, expression)?;
     let retry_topics = if header.order {
         Vec::new()
     } else {
@@ -86,6 +97,7 @@ pub(super) fn pop(broker: &Broker, frame: &Frame<'_>) -> Result<Checked, Refusal
 /// Checks a notification.
 pub(super) fn notification(broker: &Broker, frame: &Frame<'_>) -> Result<Checked, Refusal> {
     let header: NotificationRequest = frame.read()?;
+    check_attempt(header.attempt_id.as_deref())?;
     let (group, topic) = (&header.consumer_group, &header.topic);
     let mut request = look(broker, group, topic, header.queue_id, 1)?;
     request.in_order = header.order;
@@ -204,6 +216,16 @@ pub(crate) fn check_invisible(ms: i64, min: i64) -> Result<(), Refusal> {
     Err(invalid(format!(
         "invisibleTime[{ms}] is illegal: it is {min} to {INVISIBLE_MS_MAX} ms"
     )))
+}
+
+fn check_attempt(attempt: Option<&str>) -> Result<(), Refusal> {
+    match attempt {
+        Some(attempt) if attempt.len() > ATTEMPT_BYTES_MAX => Err(invalid(format!(
+            "attemptId is {} bytes long, the limit is {ATTEMPT_BYTES_MAX}",
+            attempt.len()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn poll(broker: &Broker, asked_ms: i64) -> Duration {
