@@ -1,10 +1,10 @@
 //! What brokers ask of a client: to share the queues anew (40), to go on elsewhere (220), to say where it is (221) and how it is
-//! (307), to consume one message (309).
+//! (307), to consume one message (309); and how a transaction ended (39).
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 
 use protocol::body::{
     ConsumeMessageDirectlyResult, ConsumerRunningInfo, GetConsumerStatusBody, ProcessQueueInfo,
@@ -54,10 +54,14 @@ pub(crate) struct Inside {
     pub(crate) queues: Vec<(MessageQueue, ProcessQueueInfo)>,
 }
 
+/// Takes a broker's address and its question how a transaction ended. Does not wait.
+pub(crate) type OnCheck = Box<dyn Fn(&str, Command) + Send + Sync>;
+
 /// The pushes of brokers, and who answers them.
 #[derive(Default)]
 pub(crate) struct Pushes {
     rebalance: Arc<Notify>,
+    check: OnceLock<OnCheck>,
     /// Where the client looks for routes; part of what it tells.
     nameservers: String,
     consumer: RwLock<Option<Weak<dyn Asked>>>,
@@ -83,6 +87,12 @@ impl Pushes {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         *known = Some(consumer);
+    }
+
+    /// Who answers brokers that ask how a transaction ended. Set once.
+    pub(crate) fn on_check(&self, check: OnCheck) {
+        let set = self.check.set(check);
+        debug_assert!(set.is_ok(), "an instance has one producer");
     }
 
     fn consumer_of(&self, group: &str) -> Result<Arc<dyn Asked>, Command> {
@@ -186,6 +196,12 @@ impl Pushes {
 impl InboundHandler for Pushes {
     fn on_request(&self, addr: &str, command: Command) -> Answer<Option<Command>> {
         let code = RequestCode(command.code);
+        if code == RequestCode::CHECK_TRANSACTION_STATE
+            && let Some(check) = self.check.get()
+        {
+            check(addr, command);
+            return Box::pin(std::future::ready(None));
+        }
         let answer = match code {
             RequestCode::NOTIFY_CONSUMER_IDS_CHANGED => {
                 self.rebalance.notify_one();

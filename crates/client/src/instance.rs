@@ -142,6 +142,11 @@ impl Instance {
         self.pushes.answer_by(consumer);
     }
 
+    /// Who answers brokers that ask how a transaction ended. Set once.
+    pub(crate) fn on_check(&self, check: impl Fn(&str, Command) + Send + Sync + 'static) {
+        self.pushes.on_check(Box::new(check));
+    }
+
     /// Changes what the heartbeat says.
     pub(crate) fn identify(&self, change: impl FnOnce(&mut HeartbeatData)) {
         change(&mut self.identity.lock().expect("no holder panics"));
@@ -207,7 +212,7 @@ impl Instance {
         }
         // Kept out of the cache: the next send asks for the topic's own route, which exists by then.
         let route = Arc::new(Route::new(topic, &data));
-        self.learn_brokers(&route);
+        self.greet_brokers_of(&route).await;
         Ok(route)
     }
 
@@ -223,20 +228,25 @@ impl Instance {
     pub(crate) async fn fetch_route(&self, topic: &str) -> Result<Arc<Route>, Error> {
         let data = self.fetch_route_data(topic).await?;
         let route = Arc::new(Route::new(topic, &data));
-        let before = self.broker_addresses();
         let old = self
             .routes
             .write()
             .expect("no holder panics")
             .insert(topic.to_owned(), Arc::clone(&route));
-        self.learn_brokers(&route);
         if old.as_ref() != Some(&route) {
             tracing::debug!(topic, queues = route.readable.len(), "route changed");
         }
+        self.greet_brokers_of(&route).await;
+        Ok(route)
+    }
+
+    /// Takes the brokers of a route in, and says to those that are new who this client is.
+    async fn greet_brokers_of(&self, route: &Route) {
+        let before = self.broker_addresses();
+        self.learn_brokers(route);
         for addr in self.broker_addresses().difference(&before) {
             self.heartbeat_one(addr).await;
         }
-        Ok(route)
     }
 
     async fn fetch_route_data(&self, topic: &str) -> Result<TopicRouteData, Error> {

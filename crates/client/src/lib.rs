@@ -3,6 +3,7 @@
 //! | type | what it does |
 //! |---|---|
 //! | [`Producer`] | sends: awaited, started and awaited later, one-way, batched, to a chosen queue |
+//! | [`TransactionProducer`] | sends messages that nobody sees until the program says how its own work ended |
 //! | [`PushConsumer`] | calls a listener for each message; several instances of a group share the queues |
 //! | [`LitePullConsumer`] | the caller polls; the group shares the queues, or the caller assigns them |
 //! | [`PullConsumer`] | the caller names queue and offset of every pull |
@@ -28,6 +29,7 @@ mod push;
 mod rebalance;
 mod route;
 mod selector;
+mod transaction;
 
 pub use assignment::allocate_averagely;
 pub use error::{ConsumeError, Error, SendError};
@@ -38,3 +40,6 @@ pub use producer::{Producer, ProducerBuilder};
 pub use pull::{PullConsumer, PullStatus, Pulled};
 pub use push::{ConsumeResult, MessageModel, PushConsumer, PushConsumerBuilder, StartFrom};
 pub use selector::MessageSelector;
+pub use transaction::{
+    TransactionProducer, TransactionProducerBuilder, TransactionReceipt, TransactionState,
+};

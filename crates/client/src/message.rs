@@ -114,6 +114,13 @@ impl Message {
         self.flag
     }
 
+    /// Whether the message belongs to a transaction.
+    pub(crate) fn is_half(&self) -> bool {
+        self.properties
+            .get(properties::TRANSACTION_PREPARED)
+            .is_some()
+    }
+
     /// The property string with the unique id that identifies this send.
     pub(crate) fn encode_properties(&self, unique_id: &str) -> String {
         let mut all = self.properties.clone();

@@ -203,6 +203,14 @@ impl Producer {
         self.shared.writable(topic).await
     }
 
+    pub(crate) fn instance(&self) -> &Arc<Instance> {
+        &self.shared.instance
+    }
+
+    pub(crate) fn group(&self) -> &str {
+        &self.shared.settings.group
+    }
+
     /// Unregisters from the brokers and closes the connections.
     pub async fn shutdown(&self) {
         self.shared.instance.shutdown().await;
@@ -357,7 +365,10 @@ impl Shared {
 
     fn request(&self, message: &Message, queue: &MessageQueue) -> (Command, String) {
         let message_id = self.unique_ids.next(now_ms());
-        let (body, sys_flag) = self.pack(message.body());
+        let (body, mut sys_flag) = self.pack(message.body());
+        if message.is_half() {
+            sys_flag |= sysflag::TRANSACTION_PREPARED;
+        }
         let properties = message.encode_properties(&message_id);
         let header =
             SendMessageRequestV2(self.header(queue, sys_flag, message.flag_value(), properties));

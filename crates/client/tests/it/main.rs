@@ -9,3 +9,4 @@ mod cluster;
 mod consuming;
 mod popping;
 mod producing;
+mod transactions;
