@@ -14,6 +14,7 @@ use crate::overload::{self, Overload};
 use crate::report::Report;
 use crate::timers::{self, TimerLoad};
 use crate::topics::Creation;
+use crate::transactions::Transactions;
 use crate::workloads;
 
 /// `apogee bench …`
@@ -39,6 +40,8 @@ enum Command {
     Compare(compare::Args),
     /// Create many topics as fast as the broker takes them.
     Topics(TopicsArgs),
+    /// Send halves of transactions and end them; every commit is counted in the queues afterwards.
+    Transactions(TransactionsArgs),
     /// Offer four times what the broker can take, beside clients that stop reading and frames that do not end; fails when a
     /// promise of docs/reliability.md is broken.
     Overload(OverloadArgs),
@@ -275,6 +278,18 @@ impl TimersArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+struct TransactionsArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Transactions that each connection has under way.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    window: u32,
+    /// Of so many transactions one is rolled back; 0 commits all.
+    #[arg(long, default_value_t = 0)]
+    rollback_one_in: u64,
+}
+
+#[derive(Debug, ClapArgs)]
 struct OverloadArgs {
     #[command(flatten)]
     common: Common,
@@ -470,6 +485,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             create_topics(args)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Transactions(args) => transact(args),
         Command::Overload(args) => {
             let report = overload::run(&args.overload())?;
             if args.common.json {
@@ -495,6 +511,49 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn transact(args: TransactionsArgs) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(args.common.topics == 1, "transactions go to one topic");
+    let transactions = Transactions {
+        load: Load {
+            window: args.window as usize,
+            ..args.common.load()
+        },
+        rollback_one_in: args.rollback_one_in,
+    };
+    let report = transactions.run()?;
+    if args.common.json {
+        println!("{}", serde_json::to_string(&report)?);
+        return Ok(exit_code(report.is_clean()));
+    }
+    println!(
+        "{} transactions in {:.0} s, {:.0} a second; from half to end {:.2} ms at 50 %, {:.2} ms at 99 %",
+        report.transactions,
+        report.seconds,
+        report.per_second,
+        report.latency.p50_ms,
+        report.latency.p99_ms
+    );
+    if let (Some(usage), Some(rate)) = (report.broker, report.per_broker_cpu_second) {
+        println!(
+            "the broker used {:.2} s of CPU: {rate:.0} transactions for each; it has {} MiB of memory",
+            usage.cpu_seconds,
+            usage.anonymous_bytes >> 20
+        );
+    }
+    println!(
+        "{} commits acknowledged, {} messages in the queues, {} requests refused{}",
+        report.committed,
+        report.stored,
+        report.refused,
+        report
+            .first_refusal
+            .as_deref()
+            .map(|refusal| format!(" (first: {refusal})"))
+            .unwrap_or_default()
+    );
+    Ok(exit_code(report.is_clean()))
 }
 
 fn create_topics(args: TopicsArgs) -> anyhow::Result<()> {

@@ -15,6 +15,7 @@
 //! | `site`, `ledger` | the queues at the server; what was received against what was acknowledged |
 //! | [`TimerLoad`] | messages that wait by the million, and how late those are that do not |
 //! | `topics` | many topics and many idle connections |
+//! | [`Transactions`] | halves and their ends |
 //! | [`Report`], `compare`, [`Usage`] | figures |
 
 mod args;
@@ -36,6 +37,7 @@ mod site;
 mod stamp;
 mod timers;
 mod topics;
+mod transactions;
 mod wire;
 mod workloads;
 
@@ -48,4 +50,5 @@ pub use process::Usage;
 pub use report::{BrokerCost, Drained, GeneratorCost, Latency, Received, Report, Setup, Verified};
 pub use timers::{TimerLoad, TimerReport, run as run_timers};
 pub use topics::{Created, Creation, IdleConnections, raise_descriptors};
+pub use transactions::{Transactions, TransactionsReport};
 pub use workloads::run as run_workload;
