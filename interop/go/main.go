@@ -1,5 +1,5 @@
 // Scenarios on the official Go client (rocketmq-client-go/v2). Arguments: name server address, prefix of topics and groups, count of messages of
-// the counting scenario. One line a scenario: "PASS name", "FAIL name reason" or "SKIP name reason".
+// the counting scenario; or, in place of the count, the name of scenarios that need a server of their own: "transactions". One line a scenario: "PASS name", "FAIL name reason" or "SKIP name reason".
 package main
 
 import (
@@ -55,11 +55,22 @@ func await(limit time.Duration, what string, condition func() bool) error {
 func main() {
 	rlog.SetLogLevel("error")
 	nameServer, prefix := os.Args[1], os.Args[2]
+	clients := &clients{nameServer: nameServer, prefix: prefix}
+	if os.Args[3] == "transactions" {
+		transact(clients)
+	} else {
+		everything(clients)
+	}
+	if failed {
+		os.Exit(1)
+	}
+}
+
+func everything(clients *clients) {
 	count, err := strconv.Atoi(os.Args[3])
 	if err != nil {
 		panic(err)
 	}
-	clients := &clients{nameServer: nameServer, prefix: prefix}
 	var together sync.WaitGroup
 	for _, scenarios := range []func(){
 		func() { sending(clients) },
@@ -79,7 +90,4 @@ func main() {
 	}
 	together.Wait()
 	run("count", func() error { return counting(clients, count) })
-	if failed {
-		os.Exit(1)
-	}
 }

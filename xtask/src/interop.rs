@@ -13,6 +13,7 @@ mod rust;
 mod sides;
 mod timers;
 pub(crate) mod toolchain;
+mod transactions;
 
 use std::time::Instant;
 
@@ -38,6 +39,7 @@ const PARTS: &[(&str, Part)] = &[
     ("filters", filters::run),
     ("pop", pop::run),
     ("timers", timers::run),
+    ("transactions", transactions::run),
 ];
 
 /// Runs all parts, or the one that is named; nothing when no part has that name. A client's name runs that client alone.

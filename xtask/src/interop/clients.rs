@@ -47,6 +47,13 @@ pub(crate) struct Client {
     prepare: fn() -> Result<Command>,
 }
 
+impl Client {
+    /// The command that runs it, which lacks the arguments.
+    pub(super) fn command(&self) -> Result<Command> {
+        (self.prepare)()
+    }
+}
+
 const CLIENTS: &[Client] = &[
     Client {
         name: "java-4.9.8",
@@ -224,7 +231,7 @@ pub(super) fn create_topic(
 }
 
 /// Topic names have no dots.
-fn prefix(client: Client) -> String {
+pub(super) fn prefix(client: Client) -> String {
     client.name.replace('.', "_")
 }
 

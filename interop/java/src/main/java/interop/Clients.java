@@ -25,11 +25,16 @@ final class Clients {
         return "g_" + prefix + "_" + name;
     }
 
+    /** A name that no other client of this process has. */
+    String nextInstance() {
+        return "i" + instance.incrementAndGet();
+    }
+
     /** A started producer that never compresses and lets bodies over the server's limit through. */
     DefaultMQProducer producer(String name) throws Exception {
         DefaultMQProducer producer = new DefaultMQProducer(group("p_" + name));
         producer.setNamesrvAddr(nameServer);
-        producer.setInstanceName("i" + instance.incrementAndGet());
+        producer.setInstanceName(nextInstance());
         producer.setCompressMsgBodyOverHowmuch(Integer.MAX_VALUE);
         producer.setMaxMessageSize(16 * 1024 * 1024);
         producer.setSendMsgTimeout(10_000);
@@ -41,7 +46,7 @@ final class Clients {
     DefaultMQPushConsumer consumer(String name) {
         DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(group(name));
         consumer.setNamesrvAddr(nameServer);
-        consumer.setInstanceName("i" + instance.incrementAndGet());
+        consumer.setInstanceName(nextInstance());
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         // A rebalance changes the subscription's version and sends a heartbeat with it, which the client drops when another heartbeat is under way.
         // Every server then answers pulls with "subscription not latest" until the next one.

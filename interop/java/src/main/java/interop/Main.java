@@ -2,12 +2,24 @@ package interop;
 
 import java.util.Arrays;
 
-/** Arguments: name server address, prefix of topics and groups, count of messages of the counting scenario; and the one part to run, if not all. */
+/**
+ * Arguments: name server address, prefix of topics and groups, count of messages of the counting scenario and the one part to run, if not all;
+ * or, in place of the count, the name of scenarios that need a server of their own: {@code transactions}.
+ */
 public final class Main {
     public static void main(String[] args) throws Exception {
         Clients clients = new Clients(args[0], args[1]);
-        int count = Integer.parseInt(args[2]);
         Scenarios scenarios = new Scenarios();
+        if (args[2].equals("transactions")) {
+            new Transactions(clients).run(scenarios);
+        } else {
+            everything(clients, scenarios, Integer.parseInt(args[2]));
+        }
+        // Threads of the official clients may outlive their shutdown.
+        System.exit(scenarios.failed() ? 1 : 0);
+    }
+
+    private static void everything(Clients clients, Scenarios scenarios, int count) throws Exception {
         Sending sending = new Sending(clients);
         Consuming consuming = new Consuming(clients);
         Redelivering redelivering = new Redelivering(clients);
@@ -36,8 +48,6 @@ public final class Main {
                 scenarios.run("lite-pull", consuming::litePull);
             }));
         scenarios.run("count", () -> new Counting(clients, count).run());
-        // Threads of the official clients may outlive their shutdown.
-        System.exit(scenarios.failed() ? 1 : 0);
     }
 
     private static void only(String part, Scenarios scenarios, Selecting selecting) {
