@@ -1,5 +1,6 @@
 // Scenarios on the official Go client (rocketmq-client-go/v2). Arguments: name server address, prefix of topics and groups, count of messages of
-// the counting scenario; or, in place of the count, the name of scenarios that need a server of their own: "transactions". One line a scenario: "PASS name", "FAIL name reason" or "SKIP name reason".
+// the counting scenario; and the one part to run, if not all: "request". Or, in place of the count, the name of scenarios that need a server of
+// their own: "transactions". One line a scenario: "PASS name", "FAIL name reason" or "SKIP name reason".
 package main
 
 import (
@@ -58,6 +59,8 @@ func main() {
 	clients := &clients{nameServer: nameServer, prefix: prefix}
 	if os.Args[3] == "transactions" {
 		transact(clients)
+	} else if len(os.Args) > 4 {
+		only(os.Args[4], clients)
 	} else {
 		everything(clients)
 	}
@@ -80,6 +83,7 @@ func everything(clients *clients) {
 		func() { run("pull", func() error { return pull(clients) }) },
 		func() { run("delayed", func() error { return delay(clients) }) },
 		func() { run("retried", func() error { return retry(clients) }) },
+		func() { run("request", func() error { return request(clients) }) },
 		func() { run("lite-pull", func() error { return skip("the client has no lite pull consumer") }) },
 	} {
 		together.Add(1)
@@ -90,4 +94,11 @@ func everything(clients *clients) {
 	}
 	together.Wait()
 	run("count", func() error { return counting(clients, count) })
+}
+
+func only(part string, clients *clients) {
+	if part != "request" {
+		panic(part)
+	}
+	run(part, func() error { return request(clients) })
 }

@@ -9,6 +9,7 @@ mod filters;
 mod mqadmin;
 mod pop;
 mod redelivery;
+mod replies;
 mod rust;
 mod sides;
 mod timers;
@@ -40,6 +41,7 @@ const PARTS: &[(&str, Part)] = &[
     ("pop", pop::run),
     ("timers", timers::run),
     ("transactions", transactions::run),
+    ("replies", replies::run),
 ];
 
 /// Runs all parts, or the one that is named; nothing when no part has that name. A client's name runs that client alone.

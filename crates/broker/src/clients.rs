@@ -1,5 +1,6 @@
 //! Who is connected: producers and consumers by group, as their heartbeats say.
 
+mod producers;
 mod registry;
 
 use std::sync::Arc;

@@ -70,6 +70,8 @@ configuration::keys! {
         register_name_server_period: u64 = 30000, "registerNameServerPeriod", unit "ms";
         /// Whether pulls of lite pull consumers are served.
         lite_pull_message_enable: bool = true, "litePullMessageEnable";
+        /// Whether replies are stored in the cluster's reply topic as well.
+        store_reply_message_enable: bool = true, "storeReplyMessageEnable";
         /// Whether consumers may filter by expressions (SQL92). Java's default is false.
         enable_property_filter: bool = true, "enablePropertyFilter";
         /// Whether an expression that a group subscribes to its retry topic with gives way to the one of the topic that a message was sent to first.

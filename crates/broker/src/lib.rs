@@ -94,6 +94,8 @@ pub struct Broker {
     config_dir: PathBuf,
     next_queue: AtomicU32,
     blocking: Arc<Semaphore>,
+    /// Replies on their way to the clients that asked.
+    pub(crate) replies: Arc<Semaphore>,
     /// Of the memory of all connections; `connectionMemoryBytes`.
     pub(crate) budget: Arc<Budget>,
     pub(crate) runtime: tokio::runtime::Handle,

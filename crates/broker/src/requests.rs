@@ -1,12 +1,12 @@
 //! One file a request, or a group of requests about one subject. Each names its codes in `HANDLERS`;
-//! One file a request, or a group of requests about one subject. Each names its codes in `HANDLERS`;
-//! `crate::service` makes one table of them. Sends, pulls, pops, messages that come back and ends of transactions have
+//! `crate::service` makes one table of them. Sends, pulls, pops, replies, messages that come back and ends of transactions have
 //! signatures of their own.
 
 pub(crate) mod batch;
 pub(crate) mod end_transaction;
 pub(crate) mod pop;
 pub(crate) mod pull;
+pub(crate) mod reply;
 pub(crate) mod send;
 pub(crate) mod send_back;
 

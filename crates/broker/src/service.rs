@@ -1,5 +1,5 @@
-//! The broker's side of its connections: one table from request code to handler, and the short way of sends, pulls, pops, messages that come back
-//! and ends of transactions.
+//! The broker's side of its connections: one table from request code to handler, and the short way of sends, pulls, pops, replies, messages that
+//! come back and ends of transactions.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::Broker;
 use crate::call::{Call, Entry, Handler, Kind, Refusal, Reply};
 use crate::overload;
-use crate::requests::{self, end_transaction, pop, pull, send, send_back};
+use crate::requests::{self, end_transaction, pop, pull, reply, send, send_back};
 
 /// The table, one part a file.
 const HANDLERS: &[&[Entry]] = &[
@@ -171,6 +171,8 @@ impl Service for BrokerService {
                 pop::serve(broker, connection, request, replies);
             } else if send_back::is_send_back(code) {
                 send_back::serve(broker, connection, request, replies);
+            } else if reply::is_reply(code) {
+                reply::serve(broker, connection, request, replies);
             } else if !send::is_send(code) && !end_transaction::is_end(code) {
                 self.serve_other(broker, connection, request, replies);
             }
@@ -231,6 +233,7 @@ mod tests {
                     && !pull::is_pull(*code)
                     && !pop::is_pop(*code)
                     && !send_back::is_send_back(*code)
+                    && !reply::is_reply(*code)
                     && !end_transaction::is_end(*code),
                 "{code} has a way of its own"
             );

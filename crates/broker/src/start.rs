@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::BrokerKeys;
+use crate::requests::reply::REPLIES_MAX;
 use crate::service::BrokerService;
 use crate::settings::Settings;
 use crate::{BLOCKING_REQUESTS_MAX, Broker, Context, Identity, MASTER_ID};
@@ -166,6 +167,7 @@ impl Broker {
             config_dir,
             next_queue: AtomicU32::new(0),
             blocking: Arc::new(Semaphore::new(BLOCKING_REQUESTS_MAX)),
+            replies: Arc::new(Semaphore::new(REPLIES_MAX)),
             runtime: tokio::runtime::Handle::current(),
             client: context.client.clone(),
             context,

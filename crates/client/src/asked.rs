@@ -1,5 +1,5 @@
 //! What brokers ask of a client: to share the queues anew (40), to go on elsewhere (220), to say where it is (221) and how it is
-//! (307), to consume one message (309); and how a transaction ended (39).
+//! (307), to consume one message (309); and how a transaction ended (39); and replies (326).
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 
 use crate::instance::now_ms;
 use crate::message::{MessageQueue, Received};
+use crate::request::Waiting;
 
 pub(crate) type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -62,6 +63,8 @@ pub(crate) type OnCheck = Box<dyn Fn(&str, Command) + Send + Sync>;
 pub(crate) struct Pushes {
     rebalance: Arc<Notify>,
     check: OnceLock<OnCheck>,
+    /// Requests that wait for replies.
+    waiting: Arc<Waiting>,
     /// Where the client looks for routes; part of what it tells.
     nameservers: String,
     consumer: RwLock<Option<Weak<dyn Asked>>>,
@@ -93,6 +96,11 @@ impl Pushes {
     pub(crate) fn on_check(&self, check: OnCheck) {
         let set = self.check.set(check);
         debug_assert!(set.is_ok(), "an instance has one producer");
+    }
+
+    /// Requests that wait for replies.
+    pub(crate) fn waiting(&self) -> &Arc<Waiting> {
+        &self.waiting
     }
 
     fn consumer_of(&self, group: &str) -> Result<Arc<dyn Asked>, Command> {
@@ -210,6 +218,7 @@ impl InboundHandler for Pushes {
             RequestCode::RESET_CONSUMER_CLIENT_OFFSET => {
                 self.reset(&command).map(|()| success(Vec::new()))
             }
+            RequestCode::PUSH_REPLY_MESSAGE_TO_CLIENT => Ok(self.waiting.arrived(&command)),
             RequestCode::GET_CONSUMER_STATUS_FROM_CLIENT => self.status(&command),
             RequestCode::GET_CONSUMER_RUNNING_INFO => self.running_info(&command),
             RequestCode::CONSUME_MESSAGE_DIRECTLY => match self.consume(&command) {

@@ -18,6 +18,7 @@ use tokio::time::MissedTickBehavior;
 use crate::asked::{Asked, Pushes};
 use crate::error::Error;
 use crate::message::MessageQueue;
+use crate::request::Waiting;
 use crate::route::{MASTER_ID, Route};
 
 /// How long one call may take unless said otherwise.
@@ -145,6 +146,11 @@ impl Instance {
     /// Who answers brokers that ask how a transaction ended. Set once.
     pub(crate) fn on_check(&self, check: impl Fn(&str, Command) + Send + Sync + 'static) {
         self.pushes.on_check(Box::new(check));
+    }
+
+    /// Requests that wait for replies.
+    pub(crate) fn waiting(&self) -> &Arc<Waiting> {
+        self.pushes.waiting()
     }
 
     /// Changes what the heartbeat says.

@@ -2,7 +2,7 @@
 //!
 //! | type | what it does |
 //! |---|---|
-//! | [`Producer`] | sends: awaited, started and awaited later, one-way, batched, to a chosen queue |
+//! | [`Producer`] | sends: awaited, started and awaited later, one-way, batched, to a chosen queue; requests and replies |
 //! | [`TransactionProducer`] | sends messages that nobody sees until the program says how its own work ended |
 //! | [`PushConsumer`] | calls a listener for each message; several instances of a group share the queues |
 //! | [`LitePullConsumer`] | the caller polls; the group shares the queues, or the caller assigns them |
@@ -27,6 +27,7 @@ mod producer;
 mod pull;
 mod push;
 mod rebalance;
+mod request;
 mod route;
 mod selector;
 mod transaction;
@@ -39,6 +40,7 @@ pub use pop::{PopConsumer, Popped};
 pub use producer::{Producer, ProducerBuilder};
 pub use pull::{PullConsumer, PullStatus, Pulled};
 pub use push::{ConsumeResult, MessageModel, PushConsumer, PushConsumerBuilder, StartFrom};
+pub use request::{Reply, RequestError};
 pub use selector::MessageSelector;
 pub use transaction::{
     TransactionProducer, TransactionProducerBuilder, TransactionReceipt, TransactionState,

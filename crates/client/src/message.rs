@@ -9,6 +9,7 @@ use protocol::record::{self, Record};
 use protocol::sysflag;
 
 use crate::compression;
+use crate::request::REPLY;
 
 /// A message to send.
 ///
@@ -108,6 +109,11 @@ impl Message {
     /// The body, uncompressed.
     pub fn body(&self) -> &Bytes {
         &self.body
+    }
+
+    /// Whether it answers a request.
+    pub(crate) fn is_reply(&self) -> bool {
+        self.properties.get(properties::MESSAGE_TYPE) == Some(REPLY)
     }
 
     pub(crate) fn flag_value(&self) -> i32 {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use protocol::batch;
@@ -15,6 +15,7 @@ use protocol::headers::{
     SendMessageResponse,
 };
 use protocol::message_id::UniqueIds;
+use protocol::properties;
 use protocol::recall::RecallHandle;
 use protocol::sysflag;
 use protocol::topic;
@@ -24,6 +25,7 @@ use crate::compression;
 use crate::error::{Error, SendError};
 use crate::instance::{Instance, local_ip, now_ms, refused};
 use crate::message::{Message, MessageQueue, SendReceipt, SendStatus};
+use crate::request::{Reply, RequestError};
 
 /// Bodies from here on are compressed, as RocketMQ's clients do.
 const COMPRESS_FROM_BYTES: usize = 4096;
@@ -117,6 +119,40 @@ impl Producer {
     /// [`SendError`] after all attempts. The message may still have been stored when the last failure is a timeout.
     pub async fn send(&self, message: Message) -> Result<SendReceipt, SendError> {
         self.shared.send_with_retries(&message).await
+    }
+
+    /// Sends a message and waits until somebody who consumes it replies ([`Message::reply_to`]), `timeout` in all.
+    ///
+    /// # Errors
+    /// [`RequestError`]; without a reply the message may have been consumed all the same.
+    pub async fn request(
+        &self,
+        message: Message,
+        timeout: Duration,
+    ) -> Result<Reply, RequestError> {
+        let deadline = Instant::now() + timeout;
+        let shared = &self.shared;
+        let topic = message.topic().to_owned();
+        let not_sent = |last| SendError {
+            topic: topic.clone(),
+            attempts: 0,
+            last,
+        };
+        shared.become_reachable(&topic).await.map_err(not_sent)?;
+        let id = shared.unique_ids.next(now_ms());
+        let awaited = shared.instance.waiting().begin(&id).map_err(not_sent)?;
+        let message = message
+            .property(properties::CORRELATION_ID, id)
+            .property(
+                properties::MESSAGE_REPLY_TO_CLIENT,
+                shared.instance.client_id(),
+            )
+            .property(properties::MESSAGE_TTL, timeout.as_millis().to_string());
+        shared.send_with_retries(&message).await?;
+        awaited.until(deadline).await.ok_or(RequestError::NoReply {
+            topic,
+            after: timeout,
+        })
     }
 
     /// Starts a send and returns at once; the handle yields what [`send`](Self::send) would.
@@ -237,6 +273,22 @@ impl Shared {
             tracing::debug!(topic = message.topic(), attempt, error = %last, "send failed, trying again");
             attempt += 1;
         }
+    }
+
+    /// Sees to it that brokers know this client before a reply is looking for it: those of the topic, and those of its cluster's reply topic,
+    /// which any of them may take.
+    async fn become_reachable(&self, topic: &str) -> Result<(), Error> {
+        self.writable(topic).await?;
+        let Ok(route) = self.instance.route(topic).await else {
+            // The first message creates the topic; its brokers are known and have not heard of this client.
+            self.instance.heartbeat().await;
+            return Ok(());
+        };
+        for cluster in &route.clusters {
+            // A cluster without the topic takes no replies, which its repliers are told.
+            drop(self.instance.route(&topic::reply_topic(cluster)).await);
+        }
+        Ok(())
     }
 
     /// One attempt, away from the broker that failed before.
@@ -372,8 +424,12 @@ impl Shared {
         let properties = message.encode_properties(&message_id);
         let header =
             SendMessageRequestV2(self.header(queue, sys_flag, message.flag_value(), properties));
-        let request = Command::request(RequestCode::SEND_MESSAGE_V2, &header).with_body(body);
-        (request, message_id)
+        let code = if message.is_reply() {
+            RequestCode::SEND_REPLY_MESSAGE_V2
+        } else {
+            RequestCode::SEND_MESSAGE_V2
+        };
+        (Command::request(code, &header).with_body(body), message_id)
     }
 
     fn header(

@@ -1,6 +1,6 @@
 //! What a name server's route means for a client: the queues to write, the queues to read, the brokers' addresses.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use protocol::body::TopicRouteData;
 use protocol::perm;
@@ -19,6 +19,8 @@ pub(crate) struct Route {
     pub(crate) readable: Vec<MessageQueue>,
     /// Addresses by broker name and id.
     pub(crate) brokers: HashMap<String, BTreeMap<i64, String>>,
+    /// The clusters of these brokers.
+    pub(crate) clusters: BTreeSet<String>,
 }
 
 impl Route {
@@ -37,6 +39,11 @@ impl Route {
             .collect();
         let mut route = Self {
             brokers,
+            clusters: data
+                .broker_datas
+                .iter()
+                .map(|broker| broker.cluster.clone())
+                .collect(),
             ..Self::default()
         };
         for queues in &data.queue_datas {

@@ -32,6 +32,7 @@ const TOPICS: &[(&str, u32)] = &[
     ("reset", 1),
     ("handover", 2),
     ("selected", 2),
+    ("requested", 2),
     ("count", 8),
 ];
 
@@ -264,6 +265,17 @@ pub(super) fn java_part(
     let passed = scenarios(&name, command.args(arguments), output, limit)?;
     if !passed.contains(&part) {
         bail!("{name} ended without {part}");
+    }
+    Ok(())
+}
+
+/// Runs one part of the Go program.
+pub(super) fn go_part(arguments: [&str; 4], output: &Path, limit: Duration) -> Result<()> {
+    let mut command = Command::new(toolchain::go()?);
+    let part = format!("PASS {}", arguments[3]);
+    let passed = scenarios("go", command.args(arguments), output, limit)?;
+    if !passed.contains(&part) {
+        bail!("go ended without {part}");
     }
     Ok(())
 }

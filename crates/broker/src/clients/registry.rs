@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use protocol::body::{ConsumeFromWhere, ConsumeType, MessageModel, SubscriptionData};
 use protocol::language::Language;
 
+use super::producers::Producers;
+
 /// Groups that one connection may be a member of. Users of very many groups have some hundreds.
 const GROUPS_PER_CONNECTION_MAX: usize = 10_000;
 
@@ -216,7 +218,7 @@ impl<H> GroupState<H> {
 #[derive(Debug)]
 pub(crate) struct Registry<H> {
     consumers: RwLock<HashMap<String, Arc<ConsumerGroup<H>>>>,
-    producers: Mutex<BTreeMap<String, BTreeMap<u64, Client<H>>>>,
+    producers: Mutex<Producers<H>>,
     /// What must be looked at when a connection closes. Locked before the other two.
     joined: Mutex<HashMap<u64, Joined>>,
 }
@@ -247,7 +249,7 @@ impl<H: Clone> Registry<H> {
         self.joined.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn producers(&self) -> MutexGuard<'_, BTreeMap<String, BTreeMap<u64, Client<H>>>> {
+    fn producers(&self) -> MutexGuard<'_, Producers<H>> {
         self.producers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -311,10 +313,7 @@ impl<H: Clone> Registry<H> {
             }
             of_connection.producers.insert(group.to_owned());
         }
-        self.producers()
-            .entry(group.to_owned())
-            .or_default()
-            .insert(client.connection_id, client);
+        self.producers().join(group, client);
         Ok(())
     }
 
@@ -348,17 +347,7 @@ impl<H: Clone> Registry<H> {
         if let Some(of_connection) = joined.get_mut(&connection_id) {
             of_connection.producers.remove(group);
         }
-        self.leave_producers(group, connection_id);
-    }
-
-    fn leave_producers(&self, group: &str, connection_id: u64) {
-        let mut producers = self.producers();
-        if let Some(members) = producers.get_mut(group) {
-            members.remove(&connection_id);
-            if members.is_empty() {
-                producers.remove(group);
-            }
-        }
+        self.producers().leave(group, connection_id);
     }
 
     /// A connection is gone, and with it whoever was on it.
@@ -369,7 +358,7 @@ impl<H: Clone> Registry<H> {
             return closed;
         };
         for group in &of_connection.producers {
-            self.leave_producers(group, connection_id);
+            self.producers().leave(group, connection_id);
         }
         for group in of_connection.consumers {
             let members = self.consumer_group(&group);
@@ -415,18 +404,17 @@ impl<H: Clone> Registry<H> {
 
     /// The producers of a group; none while nobody of it is connected.
     pub(crate) fn producer_group(&self, group: &str) -> Option<Vec<Client<H>>> {
-        self.producers()
-            .get(group)
-            .map(|members| members.values().cloned().collect())
+        self.producers().group(group)
+    }
+
+    /// What reaches the producer of that client id: on the newest of its connections.
+    pub(crate) fn producer(&self, client_id: &str) -> Option<H> {
+        self.producers().reachable(client_id)
     }
 
     /// All producers by group.
     pub(crate) fn all_producers(&self) -> Vec<(String, Vec<Client<H>>)> {
-        let producers = self.producers();
-        producers
-            .iter()
-            .map(|(group, members)| (group.clone(), members.values().cloned().collect()))
-            .collect()
+        self.producers().all()
     }
 
     /// Groups with a connected consumer that wants something of the topic.

@@ -31,10 +31,10 @@ use crate::settings::Settings;
 use crate::topics::Found;
 use crate::transactions::{self, NewHalf};
 
-use answer::{Region, Sent, join_ids, not_yet};
+use answer::{join_ids, not_yet};
 use properties::{Delivery, Scan};
 
-pub(crate) use answer::{failed, illegal, is_about_a_message, refusal};
+pub(crate) use answer::{Region, Sent, failed, flushed, illegal, is_about_a_message, refusal};
 
 /// Bodies and properties of one append, in bytes. It bounds how long the append lock is held for one connection.
 const APPEND_BYTES_MAX: usize = 4 << 20;
@@ -165,7 +165,7 @@ pub(crate) fn serve(
 }
 
 /// An IPv4 client of a socket that takes both is shown as what it is.
-fn born_host(connection: &Connection) -> SocketAddr {
+pub(crate) fn born_host(connection: &Connection) -> SocketAddr {
     let peer = connection.peer();
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
@@ -185,7 +185,7 @@ impl Batch<'_> {
         let header = header_of(request)?;
         let mut topic = self.topic(sends, &header)?;
         let mut config = &sends.topics[topic];
-        self.check_queue(config, &header)?;
+        topic::check_queue(config, header.queue_id, self.born_host)?;
         let is_batch =
             header.batch == Some(true) || request.code() == RequestCode::SEND_BATCH_MESSAGE;
         if is_batch {
@@ -215,7 +215,11 @@ impl Batch<'_> {
                 "Required message key is missing",
             ));
         }
-        let queue_id = self.queue_id(config, if dead_letter { 0 } else { header.queue_id })?;
+        let queue_id = topic::queue_id(
+            self.broker,
+            config,
+            if dead_letter { 0 } else { header.queue_id },
+        )?;
         let is_half = is_half(&scan, &header);
         let sys_flag = topic::sys_flag(config, header.sys_flag);
         let delivery = if dead_letter {
@@ -289,7 +293,7 @@ impl Batch<'_> {
         let config = &sends.topics[topic];
         let scan = properties::scan(header.properties.as_deref().unwrap_or(""));
         let items = batch::check(request.body, &self.settings.limits, header, config, &scan)?;
-        let queue_id = self.queue_id(config, header.queue_id)?;
+        let queue_id = topic::queue_id(self.broker, config, header.queue_id)?;
         let sys_flag = topic::sys_flag(config, header.sys_flag);
         for item in &items {
             let text_before = sends.text.len();
@@ -332,37 +336,6 @@ impl Batch<'_> {
         }
         let found = topic::find_or_create(self.broker, self.settings, self.connection, header)?;
         Ok(sends.add_topic(found))
-    }
-
-    fn check_queue(&self, config: &TopicConfig, header: &Header<'_>) -> Result<(), Refusal> {
-        let queues = config.write_queue_nums.max(config.read_queue_nums);
-        if header.queue_id < queues {
-            return Ok(());
-        }
-        Err(Refusal::new(
-            ResponseCode::INVALID_PARAMETER,
-            format!(
-                "request queueId[{}] is illegal, {} Producer: {}",
-                header.queue_id,
-                topic::describe(config),
-                self.born_host
-            ),
-        ))
-    }
-
-    /// A client that names no queue gets the next one in turn.
-    fn queue_id(&self, config: &TopicConfig, asked: i32) -> Result<i32, Refusal> {
-        if asked >= 0 {
-            return Ok(asked);
-        }
-        let queues = u32::try_from(config.write_queue_nums).unwrap_or(0);
-        if queues == 0 {
-            return Err(Refusal::new(
-                ResponseCode::INVALID_PARAMETER,
-                format!("topic[{}] has no queue to write to", config.topic_name),
-            ));
-        }
-        Ok((self.broker.next_queue() % queues) as i32)
     }
 
     fn check_body(&self, body_bytes: usize) -> Result<(), Refusal> {

@@ -20,7 +20,7 @@ use storage::{Appended, FlushMode, NewMessage, ReadError};
 use crate::Broker;
 use crate::call::Refusal;
 use crate::requests::client::RETRY_QUEUES_MAX;
-use crate::requests::send::{failed, topic as topics};
+use crate::requests::send::{flushed, topic as topics};
 
 /// The level of a message's first retry, when its consumer names none. Each further retry takes the next one.
 const FIRST_RETRY_LEVEL: i32 = 3;
@@ -104,20 +104,10 @@ pub(crate) fn wait_for_flush(broker: &Broker, end: u64) -> Result<(), Refusal> {
     if broker.store.flush_mode() == FlushMode::Async {
         return Ok(());
     }
-    let mut flush = broker.store.flush_state();
-    let flushed = flush.wait_for(|state| state.failed || state.flushed >= end);
     let patience = Duration::from_millis(broker.keys().sync_flush_timeout);
-    let flushed = broker
+    broker
         .runtime
-        .block_on(async { tokio::time::timeout(patience, flushed).await });
-    match flushed {
-        Ok(Ok(state)) if !state.failed => Ok(()),
-        Ok(_) => Err(failed("the message could not be synced")),
-        Err(_) => Err(Refusal::new(
-            ResponseCode::FLUSH_DISK_TIMEOUT,
-            "the message is stored, but the disk did not confirm it in time; it is slow or overloaded",
-        )),
-    }
+        .block_on(flushed(&broker.store, end, patience))
 }
 
 /// Group, permissions and the retry topic, in Java's order. None when the group wants no retries: the message is dropped, and that is a success.

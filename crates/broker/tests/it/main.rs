@@ -22,6 +22,7 @@ mod pop_waiting;
 mod pull;
 mod query;
 mod registration;
+mod reply;
 mod resets;
 mod restart;
 mod send;

@@ -9,4 +9,5 @@ mod cluster;
 mod consuming;
 mod popping;
 mod producing;
+mod requesting;
 mod transactions;

@@ -1,16 +1,18 @@
 //! What the sender of a message is told.
 
+use std::time::Duration;
+
 use protocol::code::ResponseCode;
 use protocol::header::WriteFields;
 use protocol::properties as names;
-use storage::{AppendError, Appended};
+use storage::{AppendError, Appended, Store};
 
 use crate::call::Refusal;
 use crate::settings::Settings;
 use crate::text::OffsetIds;
 
 /// The fields of an answer that clients read even from a refusal.
-pub(super) struct Region<'a>(pub(super) &'a Settings);
+pub(crate) struct Region<'a>(pub(crate) &'a Settings);
 
 impl WriteFields for Region<'_> {
     fn write_fields(&self, write: &mut dyn FnMut(&str, &str)) {
@@ -20,14 +22,14 @@ impl WriteFields for Region<'_> {
 }
 
 /// The fields of the answer to a send.
-pub(super) struct Sent<'a> {
-    pub(super) settings: &'a Settings,
-    pub(super) message_id: &'a str,
-    pub(super) queue_id: i32,
-    pub(super) queue_offset: i64,
-    pub(super) transaction_id: Option<&'a str>,
+pub(crate) struct Sent<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) message_id: &'a str,
+    pub(crate) queue_id: i32,
+    pub(crate) queue_offset: i64,
+    pub(crate) transaction_id: Option<&'a str>,
     /// Empty when the message cannot be taken back.
-    pub(super) recall_handle: &'a str,
+    pub(crate) recall_handle: &'a str,
 }
 
 impl WriteFields for Sent<'_> {
@@ -101,6 +103,20 @@ pub(super) fn not_yet(what: &str) -> Refusal {
             "{what} are not supported by this version of the broker; the message was not stored"
         ),
     )
+}
+
+/// Returns when the disk has everything below `end`.
+pub(crate) async fn flushed(store: &Store, end: u64, patience: Duration) -> Result<(), Refusal> {
+    let mut flush = store.flush_state();
+    let flushed = flush.wait_for(|state| state.failed || state.flushed >= end);
+    match tokio::time::timeout(patience, flushed).await {
+        Ok(Ok(state)) if !state.failed => Ok(()),
+        Ok(_) => Err(failed("the message could not be synced")),
+        Err(_) => Err(Refusal::new(
+            ResponseCode::FLUSH_DISK_TIMEOUT,
+            "the message is stored, but the disk did not confirm it in time; it is slow or overloaded",
+        )),
+    }
 }
 
 /// What a client is told when the store does not take its message.

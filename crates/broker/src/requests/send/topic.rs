@@ -1,6 +1,7 @@
 //! The topic of a send: found, or created by the template that the client names.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use protocol::body::{TopicConfig, TopicFilterType};
@@ -108,11 +109,60 @@ pub(crate) fn keep_durably(
         Some(found) => found,
         None => keep(broker, connection, config),
     };
+    durable(broker, found)
+}
+
+/// As [`find_or_create`], and the topic is in its file on return.
+pub(crate) fn find_or_create_durably(
+    broker: &Broker,
+    settings: &Settings,
+    connection: &Connection,
+    header: &Header<'_>,
+) -> Result<Arc<TopicConfig>, Refusal> {
+    let found = find_or_create(broker, settings, connection, header)?;
+    durable(broker, found)
+}
+
+fn durable(broker: &Broker, found: Found) -> Result<Arc<TopicConfig>, Refusal> {
     if !found.is_durable {
         off_the_reactor(|| broker.topics.commit())
             .map_err(|error| not_written(&found.config.topic_name, &error))?;
     }
     Ok(found.config)
+}
+
+/// Whether the topic has the queue that a client asks for; a negative one stands for any.
+pub(crate) fn check_queue(
+    config: &TopicConfig,
+    queue_id: i32,
+    born_host: SocketAddr,
+) -> Result<(), Refusal> {
+    let queues = config.write_queue_nums.max(config.read_queue_nums);
+    if queue_id < queues {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        ResponseCode::INVALID_PARAMETER,
+        format!(
+            "request queueId[{queue_id}] is illegal, {} Producer: {born_host}",
+            describe(config)
+        ),
+    ))
+}
+
+/// A client that names no queue gets the next one in turn.
+pub(crate) fn queue_id(broker: &Broker, config: &TopicConfig, asked: i32) -> Result<i32, Refusal> {
+    if asked >= 0 {
+        return Ok(asked);
+    }
+    let queues = u32::try_from(config.write_queue_nums).unwrap_or(0);
+    if queues == 0 {
+        return Err(Refusal::new(
+            ResponseCode::INVALID_PARAMETER,
+            format!("topic[{}] has no queue to write to", config.topic_name),
+        ));
+    }
+    Ok((broker.next_queue() % queues) as i32)
 }
 
 /// The refusal of a message whose topic is in memory only.
@@ -191,7 +241,7 @@ pub(crate) fn dead_letter(
 }
 
 /// A topic as Java shows it in its texts.
-pub(crate) fn describe(config: &TopicConfig) -> String {
+fn describe(config: &TopicConfig) -> String {
     let filter_type = match config.topic_filter_type {
         TopicFilterType::SingleTag => "SINGLE_TAG",
         TopicFilterType::MultiTag => "MULTI_TAG",

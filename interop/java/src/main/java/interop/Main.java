@@ -3,8 +3,8 @@ package interop;
 import java.util.Arrays;
 
 /**
- * Arguments: name server address, prefix of topics and groups, count of messages of the counting scenario and the one part to run, if not all;
- * or, in place of the count, the name of scenarios that need a server of their own: {@code transactions}.
+ * Arguments: name server address, prefix of topics and groups, count of messages of the counting scenario; and the one part to run, if not
+ * all: {@code transactions}, which needs a server of its own, {@code select} or {@code request}.
  */
 public final class Main {
     public static void main(String[] args) throws Exception {
@@ -12,6 +12,8 @@ public final class Main {
         Scenarios scenarios = new Scenarios();
         if (args[2].equals("transactions")) {
             new Transactions(clients).run(scenarios);
+        } else if (args.length > 3) {
+            only(args[3], clients, scenarios);
         } else {
             everything(clients, scenarios, Integer.parseInt(args[2]));
         }
@@ -26,10 +28,7 @@ public final class Main {
         Resetting resetting = new Resetting(clients);
         HandingOver handingOver = new HandingOver(clients);
         Selecting selecting = new Selecting(clients);
-        if (args.length > 3) {
-            only(args[3], scenarios, selecting);
-            System.exit(scenarios.failed() ? 1 : 0);
-        }
+        Requesting requesting = new Requesting(clients);
         scenarios.runTogether(Arrays.asList(
             () -> sending.run(scenarios),
             () -> scenarios.run("push-concurrent", consuming::concurrent),
@@ -43,6 +42,7 @@ public final class Main {
                 scenarios.run("suspended", redelivering::suspended);
             },
             () -> scenarios.run("select", () -> selecting.run(scenarios)),
+            () -> scenarios.run("request", () -> requesting.run(scenarios)),
             () -> {
                 scenarios.run("pull", consuming::pull);
                 scenarios.run("lite-pull", consuming::litePull);
@@ -50,10 +50,16 @@ public final class Main {
         scenarios.run("count", () -> new Counting(clients, count).run());
     }
 
-    private static void only(String part, Scenarios scenarios, Selecting selecting) {
-        if (!part.equals("select")) {
-            throw new IllegalArgumentException(part);
+    private static void only(String part, Clients clients, Scenarios scenarios) {
+        switch (part) {
+            case "select":
+                scenarios.run(part, () -> new Selecting(clients).run(scenarios));
+                break;
+            case "request":
+                scenarios.run(part, () -> new Requesting(clients).run(scenarios));
+                break;
+            default:
+                throw new IllegalArgumentException(part);
         }
-        scenarios.run("select", () -> selecting.run(scenarios));
     }
 }
