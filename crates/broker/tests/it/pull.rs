@@ -188,7 +188,7 @@ async fn pulls_that_may_not_be_served_are_refused() {
         ),
         (
             pull_with(|pull| pull.expression_type = Some("SQL92".to_owned())),
-            ResponseCode::SYSTEM_ERROR,
+            ResponseCode::SUBSCRIPTION_PARSE_FAILED,
         ),
     ];
     for (command, code) in cases {
