@@ -12,6 +12,7 @@ mod redelivery;
 mod replies;
 mod rust;
 mod sides;
+mod timer_kills;
 mod timers;
 pub(crate) mod toolchain;
 mod transactions;
@@ -42,6 +43,7 @@ const PARTS: &[(&str, Part)] = &[
     ("timers", timers::run),
     ("transactions", transactions::run),
     ("replies", replies::run),
+    ("timer-kills", timer_kills::run),
 ];
 
 /// Runs all parts, or the one that is named; nothing when no part has that name. A client's name runs that client alone.

@@ -233,7 +233,7 @@ fn the_log_holds_expired_segments_until_what_waits_is_stored_anew() {
     assert_eq!(fixture.store.commit_log_min(), 0);
     fixture.settle();
     fixture.expire();
-    fixture.advance(300 * HOUR_MS);
+    fixture.advance(300 * HOUR_MS + 1_000);
     assert_eq!(fixture.delivered().len(), 12);
 }
 
