@@ -16,8 +16,8 @@ pub(crate) struct BrokerConsumeStats {
     #[arg(short = 'b', long = "brokerAddr", value_name = "ADDR")]
     broker: String,
     /// How long to wait for the broker, in ms; it may have much to read
-    #[arg(short = 't', long = "timeoutMillis", default_value_t = 50_000)]
-    timeout_ms: u64,
+    #[arg(short = 't', long = "timeoutMillis", value_name = "MS", default_value_t = 50_000)]
+    answer_ms: u64,
     /// Leave out queues with fewer messages to come
     #[arg(short = 'l', long = "level", default_value_t = 0)]
     level: i64,
@@ -31,7 +31,7 @@ pub(crate) async fn broker_stats(
     session: Session,
 ) -> Result<(), Failure> {
     let Session { admin, out } = session;
-    let admin = admin.with_timeout(std::time::Duration::from_millis(args.timeout_ms));
+    let admin = admin.with_timeout(std::time::Duration::from_millis(args.answer_ms));
     let stats = admin
         .broker_consume_stats(args.broker.trim(), args.order)
         .await?;
