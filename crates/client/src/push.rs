@@ -290,7 +290,10 @@ impl PushConsumer {
         for task in self.tasks.drain(..) {
             drop(task.await);
         }
+        // A reset that is under way may still begin a queue.
+        let changing = self.core.changing.lock().await;
         let all = self.assigned_now();
+        drop(changing);
         self.core.release(all).await;
         self.core.offsets.persist().await;
         self.core.instance.shutdown().await;
