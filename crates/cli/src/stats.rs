@@ -16,7 +16,12 @@ pub(crate) struct BrokerConsumeStats {
     #[arg(short = 'b', long = "brokerAddr", value_name = "ADDR")]
     broker: String,
     /// How long to wait for the broker, in ms; it may have much to read
-    #[arg(short = 't', long = "timeoutMillis", value_name = "MS", default_value_t = 50_000)]
+    #[arg(
+        short = 't',
+        long = "timeoutMillis",
+        value_name = "MS",
+        default_value_t = 50_000
+    )]
     answer_ms: u64,
     /// Leave out queues with fewer messages to come
     #[arg(short = 'l', long = "level", default_value_t = 0)]
