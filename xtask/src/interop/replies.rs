@@ -32,7 +32,7 @@ pub(super) fn run() -> Result<Verdict> {
     for side in [Side::Apogee, Side::Java] {
         let dir = tempfile::tempdir()?;
         let config = "flushDiskType=ASYNC_FLUSH\n";
-        side.on(dir.path(), &binary, config, |nameserver| {
+        side.on(dir.path(), &binary, config, &[], |nameserver| {
             for topic in [TOPIC, "unanswered"] {
                 create_topic(&binary, nameserver, topic, 2)?;
             }
