@@ -30,6 +30,7 @@ mod rebalance;
 mod request;
 mod route;
 mod selector;
+mod trace;
 mod transaction;
 
 pub use assignment::allocate_averagely;

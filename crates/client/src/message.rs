@@ -120,6 +120,19 @@ impl Message {
         self.flag
     }
 
+    pub(crate) fn tag_value(&self) -> &str {
+        self.properties.get(properties::TAGS).unwrap_or_default()
+    }
+
+    pub(crate) fn keys_value(&self) -> &str {
+        self.properties.get(properties::KEYS).unwrap_or_default()
+    }
+
+    /// Whether the message names a delay level.
+    pub(crate) fn is_delayed(&self) -> bool {
+        self.properties.get(properties::DELAY).is_some()
+    }
+
     /// Whether the message belongs to a transaction.
     pub(crate) fn is_half(&self) -> bool {
         self.properties

@@ -26,6 +26,7 @@ use crate::error::{Error, SendError};
 use crate::instance::{Instance, local_ip, now_ms, refused};
 use crate::message::{Message, MessageQueue, SendReceipt, SendStatus};
 use crate::request::{Reply, RequestError};
+use crate::trace::{self, DEFAULT_REGION, Note, Tracer};
 
 /// Bodies from here on are compressed, as RocketMQ's clients do.
 const COMPRESS_FROM_BYTES: usize = 4096;
@@ -40,6 +41,7 @@ pub struct ProducerBuilder {
     send_timeout: Duration,
     retries: u32,
     compress_from_bytes: usize,
+    trace_topic: Option<String>,
 }
 
 /// Sends messages. Cheap to share: every method takes `&self`.
@@ -53,6 +55,13 @@ struct Shared {
     unique_ids: UniqueIds,
     /// Walks over the queues, so that messages spread evenly.
     turn: AtomicUsize,
+    tracer: Option<Tracer>,
+}
+
+/// What a broker said of a send, and the region that it names; none when it switched traces off.
+struct Acknowledged {
+    receipt: SendReceipt,
+    region: Option<String>,
 }
 
 impl ProducerBuilder {
@@ -77,6 +86,14 @@ impl ProducerBuilder {
         self
     }
 
+    /// Traces every message that is acknowledged, as Java's clients do with `enableMsgTrace`: notes of it go to `topic`, for most brokers
+    /// `RMQ_SYS_TRACE_TOPIC`, which must exist or be created by its first message. Default: no traces.
+    #[must_use]
+    pub fn trace_to(mut self, topic: impl Into<String>) -> Self {
+        self.trace_topic = Some(topic.into());
+        self
+    }
+
     /// Starts the producer. Servers are reached at the first send.
     ///
     /// # Errors
@@ -89,12 +106,17 @@ impl ProducerBuilder {
             });
         });
         instance.start();
+        let tracer = match &self.trace_topic {
+            Some(topic) => Some(Tracer::start(&self.group, topic, &self.nameservers)?),
+            None => None,
+        };
         let unique_ids = UniqueIds::new(local_ip(), std::process::id(), next_instance());
         Ok(Producer {
             shared: Arc::new(Shared {
                 settings: self,
                 instance,
                 unique_ids,
+                tracer,
                 turn: AtomicUsize::new(0),
             }),
         })
@@ -110,6 +132,7 @@ impl Producer {
             send_timeout: Duration::from_secs(3),
             retries: 2,
             compress_from_bytes: COMPRESS_FROM_BYTES,
+            trace_topic: None,
         }
     }
 
@@ -247,8 +270,15 @@ impl Producer {
         &self.shared.settings.group
     }
 
-    /// Unregisters from the brokers and closes the connections.
+    pub(crate) fn tracer(&self) -> Option<&Tracer> {
+        self.shared.tracer.as_ref()
+    }
+
+    /// Sends the last traces, unregisters from the brokers and closes the connections.
     pub async fn shutdown(&self) {
+        if let Some(tracer) = self.tracer() {
+            tracer.flush().await;
+        }
         self.shared.instance.shutdown().await;
     }
 }
@@ -312,7 +342,40 @@ impl Shared {
 
     async fn attempt(&self, message: &Message, queue: &MessageQueue) -> Result<SendReceipt, Error> {
         let (request, message_id) = self.request(message, queue);
-        self.exchange(queue, request, message_id).await
+        let began_ms = now_ms();
+        let acknowledged = self.exchange(queue, request, message_id).await?;
+        self.trace(message, began_ms, &acknowledged);
+        Ok(acknowledged.receipt)
+    }
+
+    fn trace(&self, message: &Message, began_ms: i64, acknowledged: &Acknowledged) {
+        let Some(tracer) = &self.tracer else { return };
+        let Acknowledged { receipt, region } = acknowledged;
+        let Some(region) = region.as_deref().filter(|_| tracer.traces(message.topic())) else {
+            return;
+        };
+        let kind = if message.is_half() {
+            trace::Kind::Half
+        } else if message.is_delayed() {
+            trace::Kind::Delayed
+        } else {
+            trace::Kind::Normal
+        };
+        tracer.note(Note::sent(&trace::Sent {
+            began_ms,
+            took_ms: now_ms() - began_ms,
+            region,
+            group: &self.settings.group,
+            topic: message.topic(),
+            message_id: &receipt.message_id,
+            tag: message.tag_value(),
+            keys: message.keys_value(),
+            broker: &self.instance.master_of(&receipt.queue).unwrap_or_default(),
+            body_bytes: message.body().len(),
+            kind,
+            offset_message_id: &receipt.offset_message_id,
+            is_ok: receipt.status == SendStatus::SendOk,
+        }));
     }
 
     async fn exchange(
@@ -320,7 +383,7 @@ impl Shared {
         queue: &MessageQueue,
         request: Command,
         message_id: String,
-    ) -> Result<SendReceipt, Error> {
+    ) -> Result<Acknowledged, Error> {
         let addr = self.instance.master_of(queue)?;
         let timeout = self.settings.send_timeout;
         let response = self.instance.call_any(&addr, request, timeout).await?;
@@ -331,6 +394,16 @@ impl Shared {
             ResponseCode::SLAVE_NOT_AVAILABLE => SendStatus::SlaveNotAvailable,
             _ => return Err(refused(&addr, response)),
         };
+        let region = match response.fields.get(properties::TRACE_SWITCH) {
+            Some("false") => None,
+            _ => Some(
+                response
+                    .fields
+                    .get(properties::MSG_REGION)
+                    .unwrap_or(DEFAULT_REGION),
+            ),
+        };
+        let region = region.map(str::to_owned);
         let header: SendMessageResponse = response.header().map_err(|e| Error::Malformed {
             addr,
             reason: e.to_string(),
@@ -339,7 +412,7 @@ impl Shared {
             // The topic was created by this very message.
             drop(self.instance.fetch_route(&queue.topic).await);
         }
-        Ok(SendReceipt {
+        let receipt = SendReceipt {
             status,
             message_id,
             offset_message_id: header.msg_id,
@@ -349,7 +422,8 @@ impl Shared {
             },
             queue_offset: header.queue_offset,
             recall_handle: header.recall_handle,
-        })
+        };
+        Ok(Acknowledged { receipt, region })
     }
 
     async fn recall(&self, topic: &str, handle: &str) -> Result<String, Error> {
@@ -412,7 +486,11 @@ impl Shared {
         });
         let request =
             Command::request(RequestCode::SEND_BATCH_MESSAGE, &header).with_body(body.freeze());
-        self.exchange(&queue, request, ids.join(",")).await
+        let began_ms = now_ms();
+        let acknowledged = self.exchange(&queue, request, ids.join(",")).await?;
+        // As Java's clients do: one note, with all ids.
+        self.trace(&Message::new(topic, Bytes::new()), began_ms, &acknowledged);
+        Ok(acknowledged.receipt)
     }
 
     fn request(&self, message: &Message, queue: &MessageQueue) -> (Command, String) {

@@ -11,16 +11,18 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use protocol::message_id::UniqueIds;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::{ConsumeError, Error};
-use crate::instance::{Instance, now_ms};
+use crate::instance::{Instance, local_ip, now_ms};
 use crate::message::{MessageQueue, Received};
 use crate::offsets::{Home, Offsets};
 use crate::rebalance::{self, Subscription};
 use crate::selector::MessageSelector;
+use crate::trace::{Consumed, Note, Tracer};
 
 use queue::{Progress, QueueRun};
 
@@ -86,6 +88,7 @@ pub struct PushConsumerBuilder {
     /// None: as often as the model's default says.
     reconsume_times_max: Option<i32>,
     suspend: Duration,
+    trace_topic: Option<String>,
 }
 
 /// Calls a listener for each message of the subscribed topics.
@@ -95,6 +98,7 @@ pub struct PushConsumerBuilder {
 pub struct PushConsumer {
     core: Arc<Core>,
     tasks: Vec<JoinHandle<()>>,
+    tracer: Option<Tracer>,
 }
 
 struct Core {
@@ -224,6 +228,14 @@ impl PushConsumerBuilder {
         this
     }
 
+    /// Traces every call of the listener, as Java's clients do with `enableMsgTrace`: notes of it go to `topic`, for most brokers
+    /// `RMQ_SYS_TRACE_TOPIC`. Default: no traces.
+    #[must_use]
+    pub fn trace_to(mut self, topic: impl Into<String>) -> Self {
+        self.trace_topic = Some(topic.into());
+        self
+    }
+
     /// Joins the group and begins to consume.
     ///
     /// # Errors
@@ -241,6 +253,14 @@ impl PushConsumerBuilder {
             return Err(missing("it subscribes to no topic"));
         }
         let instance = Instance::new(&self.nameservers)?;
+        let tracer = match &self.trace_topic {
+            Some(topic) => Some(Tracer::start(&self.group, topic, &self.nameservers)?),
+            None => None,
+        };
+        let listener = match &tracer {
+            Some(tracer) => traced(listener, tracer.clone(), self.group.clone()),
+            None => listener,
+        };
         let core = Arc::new(Core::new(self, listener, instance)?);
         let answers = Arc::downgrade(&core);
         core.instance.answer_by(answers);
@@ -250,7 +270,11 @@ impl PushConsumerBuilder {
             tokio::spawn(Arc::clone(&core).rebalance_loop()),
             tokio::spawn(Arc::clone(&core).commit_loop()),
         ];
-        Ok(PushConsumer { core, tasks })
+        Ok(PushConsumer {
+            core,
+            tasks,
+            tracer,
+        })
     }
 }
 
@@ -273,6 +297,7 @@ impl PushConsumer {
             offset_file: None,
             reconsume_times_max: None,
             suspend: SUSPEND_QUEUE_PAUSE,
+            trace_topic: None,
         }
     }
 
@@ -296,6 +321,9 @@ impl PushConsumer {
         drop(changing);
         self.core.release(all).await;
         self.core.offsets.persist().await;
+        if let Some(tracer) = &self.tracer {
+            tracer.flush().await;
+        }
         self.core.instance.shutdown().await;
     }
 
@@ -303,6 +331,43 @@ impl PushConsumer {
         let mut assigned = self.core.assigned.lock().expect("no holder panics");
         assigned.drain().collect()
     }
+}
+
+/// A listener that is traced: before each call, and behind it what it said.
+fn traced(listener: Listener, tracer: Tracer, group: String) -> Listener {
+    let request_ids = Arc::new(UniqueIds::new(
+        local_ip(),
+        std::process::id(),
+        now_ms() as i32,
+    ));
+    Arc::new(move |messages| {
+        let (listener, tracer, group) = (listener.clone(), tracer.clone(), group.clone());
+        let began_ms = now_ms();
+        let request_id = request_ids.next(began_ms);
+        let noted: Vec<Received> = messages
+            .iter()
+            .filter(|message| tracer.traces(&message.topic))
+            .filter_map(|message| {
+                let note = Note::received(message, &group, &request_id, began_ms)?;
+                tracer.note(note);
+                Some(message.clone())
+            })
+            .collect();
+        Box::pin(async move {
+            let result = listener(messages).await;
+            let consumed = match result {
+                ConsumeResult::Success => Consumed::Success,
+                ConsumeResult::Later | ConsumeResult::LaterByLevel(_) => Consumed::Failed,
+            };
+            let at_ms = now_ms();
+            let took_ms = (at_ms - began_ms) / noted.len().max(1) as i64;
+            for message in &noted {
+                let note = Note::consumed(message, &group, &request_id, at_ms, took_ms, consumed);
+                tracer.note(note);
+            }
+            result
+        })
+    })
 }
 
 impl Core {

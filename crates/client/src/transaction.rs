@@ -15,9 +15,10 @@ use protocol::sysflag;
 use tokio::sync::Semaphore;
 
 use crate::error::{Error, SendError};
-use crate::instance::{CALL_TIMEOUT, Instance};
+use crate::instance::{CALL_TIMEOUT, Instance, now_ms};
 use crate::message::{Message, MessageQueue, Received, SendReceipt, SendStatus};
 use crate::producer::{Producer, ProducerBuilder};
+use crate::trace::{DEFAULT_REGION, Ended, Note};
 
 /// Questions of brokers that are answered at once. Further ones are dropped; their brokers ask again.
 const CHECKS_MAX: usize = 64;
@@ -104,6 +105,13 @@ impl TransactionProducerBuilder {
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.producer = self.producer.retries(retries);
+        self
+    }
+
+    /// Traces halves and ends, as [`ProducerBuilder::trace_to`] does.
+    #[must_use]
+    pub fn trace_to(mut self, topic: impl Into<String>) -> Self {
+        self.producer = self.producer.trace_to(topic);
         self
     }
 
@@ -207,6 +215,20 @@ impl TransactionProducer {
         };
         let instance = self.producer.instance();
         let addr = instance.master_of(&half.queue)?;
+        if let Some(tracer) = self.producer.tracer()
+            && tracer.traces(&half.queue.topic)
+        {
+            tracer.note(Note::ended(&Ended {
+                at_ms: now_ms(),
+                region: DEFAULT_REGION,
+                group: self.producer.group(),
+                topic: &half.queue.topic,
+                message_id: &half.message_id,
+                broker: &addr,
+                state,
+                is_checked: false,
+            }));
+        }
         let request = Command::request(RequestCode::END_TRANSACTION, &header);
         match state {
             // RocketMQ's brokers answer nothing to this one.

@@ -10,4 +10,5 @@ mod consuming;
 mod popping;
 mod producing;
 mod requesting;
+mod traces;
 mod transactions;

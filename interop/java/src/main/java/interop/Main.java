@@ -12,6 +12,7 @@ public final class Main {
         Scenarios scenarios = new Scenarios();
         if (args[2].equals("transactions")) {
             new Transactions(clients).run(scenarios);
+            scenarios.run("traced", new Traces(clients)::traced);
         } else if (args.length > 3) {
             only(args[3], clients, scenarios);
         } else {
