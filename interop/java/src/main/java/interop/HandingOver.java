@@ -13,6 +13,7 @@ import java.util.concurrent.ConcurrentHashMap;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
+import org.apache.rocketmq.client.exception.MQBrokerException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.common.message.Message;
 
@@ -105,7 +106,19 @@ final class HandingOver {
     private static void send(DefaultMQProducer producer, String topic, int from) throws Exception {
         for (int number = from; number < from + COUNT; number++) {
             Message message = new Message(topic, String.valueOf(number).getBytes(StandardCharsets.UTF_8));
-            producer.send(message, (queues, sent, argument) -> queues.get((Integer) argument % QUEUES), number);
+            int index = number % QUEUES;
+            // A busy broker says so; then the message is not stored.
+            await(30, "a send", () -> {
+                try {
+                    producer.send(message, (queues, each, argument) -> queues.get((Integer) argument), index);
+                    return true;
+                } catch (MQBrokerException busy) {
+                    check(busy.getResponseCode() == 2, "a send: " + busy);
+                    return false;
+                } catch (Exception error) {
+                    throw new IllegalStateException(error);
+                }
+            });
         }
     }
 

@@ -37,7 +37,9 @@ final class Resetting {
         DefaultMQProducer producer = clients.producer("reset");
         Map<String, AtomicInteger> seen = new ConcurrentHashMap<>();
         DefaultMQPushConsumer consumer = start("reset", topic, seen);
-        MQClientInstance instance = consumer.getDefaultMQPushConsumerImpl().getmQClientFactory();
+        // The operator's connections are those of another consumer, so that they outlive this one.
+        DefaultMQPushConsumer tool = start("reset_tool", topic, new ConcurrentHashMap<>());
+        MQClientInstance instance = tool.getDefaultMQPushConsumerImpl().getmQClientFactory();
         MQClientAPIImpl api = instance.getMQClientAPIImpl();
         String[] ids = new String[COUNT];
         MessageQueue[] queue = new MessageQueue[1];
@@ -52,7 +54,7 @@ final class Resetting {
         });
         String broker = instance.findBrokerAddressInPublish(queue[0].getBrokerName());
         String group = consumer.getConsumerGroup();
-        String client = instance.getClientId();
+        String client = consumer.getDefaultMQPushConsumerImpl().getmQClientFactory().getClientId();
 
         scenarios.run("reset-status", () -> {
             Map<?, ?> told = api.invokeBrokerToGetConsumerStatus(broker, topic, group, client, TIMEOUT);
@@ -119,6 +121,7 @@ final class Resetting {
             check(behind.size() == 1, "seen " + behind.keySet());
             again.shutdown();
         });
+        tool.shutdown();
         producer.shutdown();
     }
 
