@@ -1,11 +1,14 @@
 //! The verbs that run everything: `ci`, `test`, `tidy`.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 
 use crate::cargo::{cargo, root, run};
 use crate::report::{Outcome, summarize};
 use crate::{
-    bit_flips, configuration_page, crash_images, interop, kill, overload, scale, tidy as rules,
+    bit_flips, configuration_page, crash_images, interop, kill, overload, scale, soak,
+    tidy as rules,
 };
 
 /// Power cuts at every moment of recorded traffic.
@@ -14,6 +17,8 @@ const CRASH_IMAGES: u64 = 5_000;
 const BIT_FLIPS: u64 = 6_000;
 /// Length of the overload.
 const OVERLOAD_SECONDS: u64 = 10;
+/// Length of the soak: five kills.
+const SOAK: Duration = Duration::from_secs(120);
 /// Kills under mixed traffic: two eras, one of each flush mode.
 const KILLS: usize = 50;
 
@@ -84,6 +89,9 @@ fn all_tests(part: Option<&str>) -> Vec<Outcome> {
         outcomes.push(Outcome::of("overload", || {
             overload::campaign(OVERLOAD_SECONDS)
         }));
+    }
+    if part.is_none_or(|part| part == "soak") {
+        outcomes.push(Outcome::of("soak", || soak::campaign(SOAK, 1, None)));
     }
     outcomes.extend(interop::outcomes(part));
     outcomes

@@ -17,6 +17,8 @@ mod timers;
 pub(crate) mod toolchain;
 mod transactions;
 
+pub(crate) use clients::create_topic;
+
 use std::time::Instant;
 
 use anyhow::Result;

@@ -15,6 +15,7 @@ mod overload;
 mod peer;
 mod report;
 mod scale;
+mod soak;
 mod tidy;
 
 use std::process::ExitCode;
@@ -36,6 +37,8 @@ cargo xtask VERB
   crash-images --journal FILE POSITION IMAGE
                          one of them again, of a recording that was kept
   bit-flips [N]          N single bits flipped in the files of a store, 30,000 unless given (`test` does 6,000)
+  soak SECONDS           every kind of message at once, with a kill every twenty seconds; each is accounted for (`test` does 120);
+                         --seed S, --binary PATH
   overload SECONDS       four times what a broker can take, consumers that stop reading, half frames (`test` does 10)
   fuzz SECONDS           libFuzzer over every decoder, SECONDS in all; inputs that fail stay in fuzz/artifacts
   bench [quick] [--only NAME,…] [--binary PATH]
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
             .parse()
             .map_err(Into::into)
             .and_then(bit_flips::campaign),
+        ["soak", seconds, words @ ..] => soak::from_words(seconds, words),
         ["overload", seconds] => seconds
             .parse()
             .map_err(Into::into)

@@ -215,7 +215,7 @@ fn create_topics(binary: &Path, nameserver: &str, prefix: &str) -> Result<()> {
 }
 
 /// Works for the Java server too.
-pub(super) fn create_topic(
+pub(crate) fn create_topic(
     binary: &Path,
     nameserver: &str,
     topic: &str,
