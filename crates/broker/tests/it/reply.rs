@@ -133,7 +133,7 @@ async fn replies_are_passed_on_where_they_are_not_stored() {
 
 #[tokio::test]
 async fn whoever_replies_hears_when_nobody_takes_it() {
-    let broker = TestBroker::start().await;
+    let broker = TestBroker::start_async_flush().await;
     for (properties, remark) in [
         (reply_to("nobody"), "channel of <nobody> not found"),
         (

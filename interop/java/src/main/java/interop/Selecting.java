@@ -86,8 +86,18 @@ final class Selecting {
         DefaultMQPullConsumer consumer = new DefaultMQPullConsumer(clients.group("selected_pull"));
         consumer.setNamesrvAddr(clients.nameServer);
         consumer.setInstanceName("selected_pull");
+        consumer.setHeartbeatBrokerInterval(1_000);
         consumer.start();
         Set<Integer> seen = new TreeSet<>();
+        MessageQueue first = consumer.fetchSubscribeMessageQueues(topic).iterator().next();
+        // Until a heartbeat was answered the client takes every broker for one of before 4.1, and does not ask it.
+        await(30, "the first pull", () -> {
+            try {
+                return consumer.pull(first, MessageSelector.bySql("TRUE"), 0, 1) != null;
+            } catch (Exception notYet) {
+                return false;
+            }
+        });
         for (MessageQueue queue : consumer.fetchSubscribeMessageQueues(topic)) {
             long max = consumer.maxOffset(queue);
             long offset = 0;
