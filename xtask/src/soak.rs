@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(200);
 /// Levels and times so short that everything ends within the run.
 const LINES: &str = "messageDelayLevel=1s 1s 1s 1s 1s 1s\ntransactionTimeOut=2000\ntransactionCheckInterval=2000\n\
-                     transactionCheckMax=1000\nmappedFileSizeCommitLog=16777216\ndiskMaxUsedSpaceRatio=99\n";
+                     transactionCheckMax=1000\nmappedFileSizeCommitLog=16777216\nrecallMessageEnable=true\ndiskMaxUsedSpaceRatio=99\n";
 
 /// The words behind `soak SECONDS`.
 ///

@@ -16,9 +16,6 @@ use crate::requests::send::is_send;
 
 /// Less than this is not worth a look at the configuration.
 const WAIT_NOTICED: Duration = Duration::from_millis(1);
-/// While a queue stands, a send may have waited this part of `waitTimeMillsInSendQueue`. The whole of it is for bursts: under
-/// an overload that lasts, every admitted send would wait that long, however many are refused.
-const STANDING_SHARE: u64 = 8;
 /// While memory is short, a connection with more answers than this on their way gets no further messages.
 const UNREAD_BYTES_MAX: usize = 64 << 10;
 
@@ -34,19 +31,14 @@ pub(crate) fn of_sends(broker: &Broker, replies: &Replies) -> Option<Refusal> {
     if waited < WAIT_NOTICED {
         return None;
     }
-    let key_ms = broker.settings().send_wait_ms_max;
-    let (limit_ms, part) = if replies.queue_stands() {
-        (key_ms.div_ceil(STANDING_SHARE), "an eighth of ")
-    } else {
-        (key_ms, "")
-    };
+    let limit_ms = broker.settings().send_wait_ms_max;
     if waited <= Duration::from_millis(limit_ms) {
         return None;
     }
     Some(busy(format!(
         "[TIMEOUT_CLEAN_QUEUE]broker busy, start flow control for a while, period in queue: {}ms, size of queue: 0. The \
-         request waited for its turn longer than {limit_ms} ms, {part}waitTimeMillsInSendQueue={key_ms}: more is sent than this \
-         broker can take; slow down, or add brokers",
+         request waited for its turn longer than waitTimeMillsInSendQueue={limit_ms}: more is sent than this broker can \
+         take; slow down, or add brokers",
         waited.as_millis()
     )))
 }

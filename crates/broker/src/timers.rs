@@ -58,7 +58,7 @@ const IDLE_LOOK: Duration = Duration::from_secs(30);
 /// How long the end of a life waits for work beside the turns.
 const STOP_PATIENCE: Duration = Duration::from_secs(40);
 /// Messages for which a Java broker's files are written at a clean stop; more would keep the stop waiting.
-const HAND_OVER_MAX: i64 = 4_000_000;
+const HAND_OVER_MAX: i64 = 1_000_000;
 
 /// When the task looks again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -296,10 +296,7 @@ fn hand_over(engine: &mut Engine, disk: &dyn Disk, root: &Path) -> io::Result<()
     }
     let now_ms = engine.clock.now_ms();
     let store = engine.store.clone();
-    let size_at = |physical: u64| {
-        let found = store.record_at(physical).ok().flatten();
-        found.and_then(|bytes| record::peek_size(&bytes))
-    };
+    let size_at = |physical: u64| store.record_size_at(physical).ok().flatten();
     let mut log = TimerLog::begin(disk, root, now_ms, engine.settings.precision_ms)?;
     let cold = engine.cold.clone();
     for entry in cold {

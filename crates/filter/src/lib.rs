@@ -12,7 +12,7 @@
 //!
 //! | expression | Java 5.3 | here |
 //! |---|---|---|
-//! | `a = 1 and more` | everything behind what could be read is ignored | refused |
+//! | `a = 1 rubbish` | everything behind what could be read is ignored | refused |
 //! | `a LIKE 'x%'` | read as `a`, the rest ignored: takes nothing | LIKE, with `%`, `_` and ESCAPE |
 //! | `a > 5`, where a is 3000000000 or 7.5 | fails, takes nothing: the string must be of the constant's type | compared as the numbers they are |
 //! | `TRUE = a` | fails, takes nothing | as `a = TRUE` |

@@ -397,7 +397,6 @@ impl Driver {
         if !requests.is_empty() {
             let passed = self.gate.as_ref().map_or(0, |gate| gate.borrow().position);
             self.replies.begin(self.last_activity, passed, self.waited);
-            self.replies.note_queue(self.turns.stands());
             service.serve(connection, &requests, &mut self.replies);
         }
         self.requests = recycle(requests);

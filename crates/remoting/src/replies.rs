@@ -26,8 +26,6 @@ pub struct Replies {
     now: Instant,
     /// How long the requests of this batch had waited before they were read.
     waited: Duration,
-    /// Whether connections have had to wait for their turns for some time.
-    queue_stands: bool,
     hold_timeout: Duration,
 }
 
@@ -82,7 +80,6 @@ impl Replies {
             passed: 0,
             now: Instant::now(),
             waited: Duration::ZERO,
-            queue_stands: false,
             hold_timeout,
         }
     }
@@ -186,15 +183,6 @@ impl Replies {
     /// How long the requests of this batch have waited at least, in the socket's buffer and for their turn. Zero in process.
     pub fn waited(&self) -> Duration {
         self.waited
-    }
-
-    /// More comes to this server than it takes, and not only for a moment. Never so in process.
-    pub fn queue_stands(&self) -> bool {
-        self.queue_stands
-    }
-
-    pub(crate) fn note_queue(&mut self, stands: bool) {
-        self.queue_stands = stands;
     }
 
     /// Begins a batch: held answers get their deadline from `now`, those up to `passed` are not held.

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -17,11 +17,6 @@ const SAMPLES_MAX: usize = 64;
 const LOOK: Duration = Duration::from_millis(2);
 /// A measurement that is older says nothing.
 const FRESH: Duration = Duration::from_millis(100);
-/// The mean of the measurements takes an eighth of each, so it follows a change within some 30 ms of traffic.
-const MEAN_SHARE: u64 = 8;
-/// A mean wait above this is a queue that stands; below a half of it, it stands no more. A burst that a broker takes in
-/// one breath stays below.
-const STANDING: Duration = Duration::from_millis(4);
 
 /// What is known of when a connection's bytes arrived.
 ///
@@ -73,10 +68,6 @@ pub(crate) struct Turns {
     began_ns: AtomicU64,
     /// What it gave.
     wait_ns: AtomicU64,
-    /// The mean of the last ones.
-    mean_ns: AtomicU64,
-    /// More comes than is taken: the wait does not go away between bursts.
-    stands: AtomicBool,
 }
 
 impl Turns {
@@ -85,8 +76,6 @@ impl Turns {
             epoch: Instant::now(),
             began_ns: AtomicU64::new(0),
             wait_ns: AtomicU64::new(0),
-            mean_ns: AtomicU64::new(0),
-            stands: AtomicBool::new(false),
         })
     }
 
@@ -107,40 +96,17 @@ impl Turns {
             }
         }
         if age_ns > nanos(FRESH) {
-            self.note(Duration::ZERO, 1);
             return Duration::ZERO;
         }
         Duration::from_nanos(self.wait_ns.load(Ordering::Relaxed))
-    }
-
-    /// Whether connections have had to wait for their turns for some time: a queue that stands, and not a burst.
-    pub(crate) fn stands(&self) -> bool {
-        self.stands.load(Ordering::Relaxed)
-    }
-
-    /// One measurement, which makes so much of the mean. Measurements do not overlap, but for one that a busy thread holds up, and then
-    /// the mean lacks a sample.
-    fn note(&self, wait: Duration, share: u64) {
-        let mean_ns = self.mean_ns.load(Ordering::Relaxed);
-        let mean_ns = mean_ns - mean_ns / share + nanos(wait) / share;
-        self.wait_ns.store(nanos(wait), Ordering::Relaxed);
-        self.mean_ns.store(mean_ns, Ordering::Relaxed);
-        let limit = if self.stands() {
-            STANDING / 2
-        } else {
-            STANDING
-        };
-        let stands = mean_ns > nanos(limit);
-        if stands != self.stands() {
-            self.stands.store(stands, Ordering::Relaxed);
-        }
     }
 
     /// A task that yields gets its turn when its thread has asked the kernel for ready sockets: that is when a connection
     /// that became ready meanwhile gets its turn, too.
     async fn measure(self: Arc<Self>, began: Instant) {
         tokio::task::yield_now().await;
-        self.note(began.elapsed(), MEAN_SHARE);
+        self.wait_ns
+            .store(nanos(began.elapsed()), Ordering::Relaxed);
     }
 }
 
@@ -166,22 +132,6 @@ mod tests {
         assert_eq!(read(30, 100, 100), 30);
         assert_eq!(read(50, 100, 0), 30);
         assert_eq!(read(90, 100, 0), 0);
-    }
-
-    #[test]
-    fn a_queue_stands_when_turns_are_late_for_some_time_and_no_more_when_they_are_not() {
-        let turns = Turns::new();
-        let note = |wait_ms, times: usize| {
-            for _ in 0..times {
-                turns.note(Duration::from_millis(wait_ms), MEAN_SHARE);
-            }
-            turns.stands()
-        };
-        assert!(!note(30, 1), "one late turn is a burst");
-        assert!(!note(0, 20));
-        assert!(note(10, 20));
-        assert!(note(3, 20), "it does not flutter");
-        assert!(!note(1, 20));
     }
 
     #[tokio::test]

@@ -365,7 +365,14 @@ impl Store {
         read::record_at(&self.inner, physical, ReadMode::Blocking)
     }
 
-    /// The same without waiting for the disk: what is neither in memory nor in the page cache is [`ReadError::WouldBlock`].
+    /// Size of the record that begins at a position of the log, of which only the head is read; None when none does. May wait for the disk.
+    pub fn record_size_at(&self, physical: u64) -> Result<Option<u32>, ReadError> {
+        self.check_open()?;
+        let head = read::head_at(&self.inner, physical, ReadMode::Blocking)?;
+        Ok(head.and_then(|head| protocol::record::peek_size(&head)))
+    }
+
+    /// The same as [`Store::record_at`] without waiting for the disk: what is neither in memory nor in the page cache is [`ReadError::WouldBlock`].
     pub fn record_at_nowait(&self, physical: u64) -> Result<Option<Bytes>, ReadError> {
         self.check_open()?;
         read::record_at(&self.inner, physical, ReadMode::NoWait)

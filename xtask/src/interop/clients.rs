@@ -134,7 +134,8 @@ pub(crate) fn run_on_java() -> Result<Verdict> {
         commands.push((*client, (client.prepare)()?));
     }
     let data = tempfile::tempdir()?;
-    let peer = JavaPeer::start(data.path(), DELAY_LEVELS)?;
+    let lines = format!("{DELAY_LEVELS}enablePropertyFilter=true\n");
+    let peer = JavaPeer::start(data.path(), &lines)?;
     for (client, _) in &commands {
         create_topics(&binary, &peer.nameserver, &prefix(*client))?;
     }

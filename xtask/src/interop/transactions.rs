@@ -19,7 +19,7 @@ use crate::report::Verdict;
 
 /// Checks soon and few. The first check comes behind the time that Java takes to note how a transaction ended.
 const CONFIG: &str = "transactionTimeOut=4000\ntransactionCheckInterval=1000\ntransactionCheckMax=3\ntransactionOpBatchInterval=500\n\
-                      flushDiskType=ASYNC_FLUSH\n";
+                      flushDiskType=ASYNC_FLUSH\ntraceTopicEnable=true\n";
 /// A Java broker counts checks for which there is no producer, and begins before one can connect.
 const DIRECTORY_CONFIG: &str = "transactionTimeOut=4000\ntransactionCheckInterval=1000\ntransactionCheckMax=100\ntransactionOpBatchInterval=500\n\
                                 flushDiskType=ASYNC_FLUSH\n";
@@ -150,7 +150,9 @@ fn one(name: &str, nameserver: &str, dir: &Path, binary: &Path) -> Result<()> {
         eprintln!("   {name}: {line}");
     }
     ended?;
-    for scenario in SCENARIOS {
+    // Traces are Java's alone.
+    let traced = name.starts_with("java").then_some("traced");
+    for scenario in SCENARIOS.iter().copied().chain(traced) {
         if !lines.contains(&format!("PASS {scenario}").as_str()) {
             let kept = toolchain::directory("failed")?.join(format!("{name}-transactions.out"));
             fs::write(&kept, &printed)?;

@@ -56,15 +56,11 @@ impl Engine {
         let mut batch = self.due(now)?;
         let more = batch.more;
         if batch.records.is_empty() {
-            self.passed(&batch, now);
+            self.passed(&batch);
             return Ok(more);
         }
-        let before = batch.records.len();
-        let outcome = self.append(&mut batch.records, now);
-        let taken = before - batch.records.len();
-        if let Err(error) = outcome {
-            // What was not appended waits again; the rest stands before it.
-            let failed_at = batch.records.first().map(|(entry, _)| entry.mark());
+        if let Err(error) = self.append(&mut batch.records, now) {
+            // What was not appended waits again. The mark stays, so that what was comes twice if the process dies at this moment.
             for (entry, bytes) in batch.records.drain(..) {
                 if self.cold.contains(&entry) {
                     self.ready.push_back((entry, Some(bytes)));
@@ -72,18 +68,14 @@ impl Engine {
                     self.timeline.push(entry);
                 }
             }
-            if taken > 0 && failed_at.is_some() {
-                // The mark stays: what was appended is few, and comes twice after a crash at this moment.
-                tracing::debug!(taken, "a batch of timer messages was delivered in part");
-            }
             return Err(error.into());
         }
-        self.passed(&batch, now);
+        self.passed(&batch);
         Ok(more)
     }
 
     /// Everything up to the batch's end is delivered: notes it.
-    fn passed(&mut self, batch: &Batch, now: Now) {
+    fn passed(&mut self, batch: &Batch) {
         if let Some(mark) = batch.mark {
             self.progress.mark = self.progress.mark.max(mark);
             self.keeping.popped(mark);
@@ -93,7 +85,7 @@ impl Engine {
         if !self.is_late().unwrap_or(true) {
             self.progress.queue_offset = self.read_offset;
         }
-        self.keeping.dirty(now);
+        self.keeping.dirty();
         if let Some(last) = &self.last {
             self.position
                 .write(self.epoch, &self.progress, &self.cold, last);

@@ -87,6 +87,17 @@ pub(super) struct Replay {
     pub(super) done: bool,
 }
 
+/// How far the timer queue was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TakenIn {
+    /// To its end.
+    All,
+    /// There is more.
+    Some,
+    /// There is more, which waits in the log: memory holds as many as may be, or an operator stopped it.
+    Full,
+}
+
 /// Everything that turns work on.
 pub(super) struct Engine {
     pub(super) store: Arc<Store>,
@@ -160,11 +171,12 @@ impl Engine {
         self.collect(now);
         // What is below this position is read when the end of the queue is reached.
         let durable = self.store.flushed();
-        let caught_up = if self.settings.stop_enqueue {
-            false
+        let taken_in = if self.settings.stop_enqueue {
+            TakenIn::Full
         } else {
             self.take_in(now)?
         };
+        let caught_up = taken_in == TakenIn::All;
         if caught_up {
             self.replayed();
         }
@@ -175,7 +187,7 @@ impl Engine {
         };
         self.roll(now, caught_up.then_some(durable))?;
         self.keep(now)?;
-        if more_due || !(caught_up || self.settings.stop_enqueue) {
+        if more_due || taken_in == TakenIn::Some {
             return Ok(Next::Now);
         }
         let next = match self.timeline.peek()? {
@@ -200,8 +212,8 @@ impl Engine {
         Ok(next.is_some_and(|entry| entry.mark() <= self.progress.mark))
     }
 
-    /// Reads from the timer queue. True when its end is reached.
-    fn take_in(&mut self, now: Now) -> Result<bool, Fault> {
+    /// Reads from the timer queue.
+    fn take_in(&mut self, now: Now) -> Result<TakenIn, Fault> {
         let mut taken = 0;
         loop {
             let min = self.store.min_offset(topic::TIMER, 0);
@@ -216,13 +228,14 @@ impl Engine {
                 }
                 self.read_offset = min;
             }
-            // With as many in memory as may be, the rest waits in the log.
-            let is_full = self.replay.done && self.timeline.fresh_len() >= FRESH_HARD_MAX;
-            if self.read_offset >= max || is_full {
-                return Ok(true);
+            if self.read_offset >= max {
+                return Ok(TakenIn::All);
+            }
+            if self.replay.done && self.timeline.fresh_len() >= FRESH_HARD_MAX {
+                return Ok(TakenIn::Full);
             }
             if taken >= INTAKE_MAX {
-                return Ok(false);
+                return Ok(TakenIn::Some);
             }
             let read = self.store.read(
                 &Read {
@@ -252,7 +265,11 @@ impl Engine {
                 entry.mark() <= self.progress.mark && entry.due_ms <= now.wall_ms
             });
             if self.replay.done && is_late {
-                return Ok(self.read_offset >= max);
+                return Ok(if self.read_offset >= max {
+                    TakenIn::All
+                } else {
+                    TakenIn::Some
+                });
             }
         }
     }

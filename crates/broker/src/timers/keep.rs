@@ -114,7 +114,7 @@ impl Keeping {
     }
 
     /// What the manifest says is out of date.
-    pub(super) fn dirty(&mut self, _now: Now) {
+    pub(super) fn dirty(&mut self) {
         self.is_dirty = true;
     }
 

@@ -156,7 +156,7 @@ impl Engine {
         }
         if batch.rest.is_empty() {
             self.progress.rolled = self.progress.rolled.max(batch.complete_to);
-            self.keeping.dirty(now);
+            self.keeping.dirty();
             // At once: there may be more than one chunk.
             self.rolling.next_look = now.monotonic;
         } else {
@@ -203,7 +203,7 @@ impl Engine {
             self.position
                 .write(self.epoch, &self.progress, &self.cold, last);
         }
-        self.keeping.dirty(now);
+        self.keeping.dirty();
         Ok(())
     }
 
