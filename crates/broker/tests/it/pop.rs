@@ -421,9 +421,10 @@ async fn only_wanted_tags_are_popped_and_others_are_passed_over() {
     broker.acked(&popped[0]).await;
     assert_eq!(broker.committed(TOPIC).await, Some(2));
     header.exp_type = Some("SQL92".to_owned());
+    header.exp = Some("x =".to_owned());
     assert_eq!(
         broker.pop(&header).await.response_code(),
-        ResponseCode::SYSTEM_ERROR
+        ResponseCode::SUBSCRIPTION_PARSE_FAILED
     );
 }
 

@@ -235,6 +235,11 @@ fn life(seed: u64, limit: usize) -> Seen {
                 append_numbered(&store, "a", number, 1, 1);
                 number += 1;
                 flush(&store);
+                // What no checkpoint covers stays, and when one comes is chance.
+                eventually("a checkpoint", || {
+                    store.request_flush();
+                    store.stats().queues_written == store.commit_log_max()
+                });
                 store.delete_expired_segments();
                 store.clean_expired_queues();
             }
