@@ -83,7 +83,6 @@ func everything(clients *clients) {
 		func() { run("pull", func() error { return pull(clients) }) },
 		func() { run("delayed", func() error { return delay(clients) }) },
 		func() { run("retried", func() error { return retry(clients) }) },
-		func() { run("request", func() error { return request(clients) }) },
 		func() { run("lite-pull", func() error { return skip("the client has no lite pull consumer") }) },
 	} {
 		together.Add(1)

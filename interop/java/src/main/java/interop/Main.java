@@ -29,7 +29,6 @@ public final class Main {
         Resetting resetting = new Resetting(clients);
         HandingOver handingOver = new HandingOver(clients);
         Selecting selecting = new Selecting(clients);
-        Requesting requesting = new Requesting(clients);
         scenarios.runTogether(Arrays.asList(
             () -> sending.run(scenarios),
             () -> scenarios.run("push-concurrent", consuming::concurrent),
@@ -43,7 +42,6 @@ public final class Main {
                 scenarios.run("suspended", redelivering::suspended);
             },
             () -> scenarios.run("select", () -> selecting.run(scenarios)),
-            () -> scenarios.run("request", () -> requesting.run(scenarios)),
             () -> {
                 scenarios.run("pull", consuming::pull);
                 scenarios.run("lite-pull", consuming::litePull);
