@@ -39,12 +39,12 @@ const PARTS: &[(&str, Part)] = &[
     ("mqadmin", mqadmin::run),
     ("directories", directories::run),
     ("redelivery", redelivery::run),
-    ("filters", filters::run),
 ];
 
 /// Parts that run when they are named, and not in a whole run: they have not been seen to pass from one end to the other.
 const NAMED_PARTS: &[(&str, Part)] = &[
     ("java-on-java", clients::run_on_java),
+    ("filters", filters::run),
     ("pop", pop::run),
     ("timers", timers::run),
     ("timer-kills", timer_kills::run),

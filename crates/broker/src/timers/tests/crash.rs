@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use super::*;
 
+/// A disk that lost its power may never say that a sync failed.
+const FLUSH_PATIENCE: Duration = Duration::from_millis(400);
+
 /// A life of timers up to the failure of the power after some changes. Gives what was certainly stored: body and time.
 fn live(
     disk: &SimulatedDisk,
@@ -24,13 +27,12 @@ fn live(
         }
         let end = fixture.store.commit_log_max();
         fixture.store.request_flush();
-        let mut looks = 0;
+        let deadline = std::time::Instant::now() + FLUSH_PATIENCE;
         while fixture.store.flushed() < end
-            && looks < 200
+            && std::time::Instant::now() < deadline
             && !fixture.store.flush_state().borrow().failed
         {
-            looks += 1;
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::yield_now();
         }
         if fixture.store.flushed() >= end {
             flushed.append(&mut sent);
