@@ -34,18 +34,20 @@ public final class Main {
             () -> scenarios.run("push-concurrent", consuming::concurrent),
             () -> scenarios.run("push-orderly", consuming::orderly),
             () -> scenarios.run("broadcast", consuming::broadcast),
-            () -> scenarios.run("reset", () -> resetting.run(scenarios)),
-            () -> scenarios.run("handover", handingOver::killed),
             () -> {
                 scenarios.run("delayed", redelivering::delayed);
                 scenarios.run("retried", redelivering::retried);
                 scenarios.run("suspended", redelivering::suspended);
             },
-            () -> scenarios.run("select", () -> selecting.run(scenarios)),
             () -> {
                 scenarios.run("pull", consuming::pull);
                 scenarios.run("lite-pull", consuming::litePull);
             }));
+        // Apart from those above: too many clients at once do not get their first answers in three seconds on two cores.
+        scenarios.runTogether(Arrays.asList(
+            () -> scenarios.run("reset", () -> resetting.run(scenarios)),
+            () -> scenarios.run("handover", handingOver::killed),
+            () -> scenarios.run("select", () -> selecting.run(scenarios))));
         scenarios.run("count", () -> new Counting(clients, count).run());
     }
 
