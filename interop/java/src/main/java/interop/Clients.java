@@ -8,6 +8,9 @@ import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 
 /** Makes producers and consumers, each with an instance name of its own so that several live in one process. */
 final class Clients {
+    /** For routes and heartbeats, in milliseconds. A machine of two cores on which five clients start at once needs more than the usual three seconds. */
+    static final int API_TIMEOUT = 15_000;
+
     final String nameServer;
     final String prefix;
     private final AtomicInteger instance = new AtomicInteger();
@@ -34,6 +37,7 @@ final class Clients {
     DefaultMQProducer producer(String name) throws Exception {
         DefaultMQProducer producer = new DefaultMQProducer(group("p_" + name));
         producer.setNamesrvAddr(nameServer);
+        producer.setMqClientApiTimeout(API_TIMEOUT);
         producer.setInstanceName(nextInstance());
         producer.setCompressMsgBodyOverHowmuch(Integer.MAX_VALUE);
         producer.setMaxMessageSize(16 * 1024 * 1024);
@@ -46,6 +50,7 @@ final class Clients {
     DefaultMQPushConsumer consumer(String name) {
         DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(group(name));
         consumer.setNamesrvAddr(nameServer);
+        consumer.setMqClientApiTimeout(API_TIMEOUT);
         consumer.setInstanceName(nextInstance());
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         // A rebalance changes the subscription's version and sends a heartbeat with it, which the client drops when another heartbeat is under way.

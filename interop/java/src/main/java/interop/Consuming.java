@@ -177,6 +177,7 @@ final class Consuming {
         wave(producer, topic, 0);
         DefaultMQPullConsumer consumer = new DefaultMQPullConsumer(clients.group("pull"));
         consumer.setNamesrvAddr(clients.nameServer);
+        consumer.setMqClientApiTimeout(Clients.API_TIMEOUT);
         consumer.setInstanceName("pull");
         consumer.start();
         Set<Integer> numbers = new HashSet<>();
@@ -218,6 +219,7 @@ final class Consuming {
     void litePull() throws Exception {
         DefaultLitePullConsumer consumer = new DefaultLitePullConsumer(clients.group("litepull"));
         consumer.setNamesrvAddr(clients.nameServer);
+        consumer.setMqClientApiTimeout(Clients.API_TIMEOUT);
         consumer.setInstanceName("litepull");
         consumer.setConsumeFromWhere(org.apache.rocketmq.common.consumer.ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.subscribe(clients.topic("pull"), "*");

@@ -130,6 +130,7 @@ final class Redelivering {
     private List<MessageExt> deadLetters(String group, int count) throws Exception {
         DefaultMQPullConsumer consumer = new DefaultMQPullConsumer(group + "_dead");
         consumer.setNamesrvAddr(clients.nameServer);
+        consumer.setMqClientApiTimeout(Clients.API_TIMEOUT);
         consumer.setInstanceName(group + "_dead");
         consumer.start();
         List<MessageExt> letters = new ArrayList<>();

@@ -85,6 +85,7 @@ final class Selecting {
     private void pull(String topic) throws Exception {
         DefaultMQPullConsumer consumer = new DefaultMQPullConsumer(clients.group("selected_pull"));
         consumer.setNamesrvAddr(clients.nameServer);
+        consumer.setMqClientApiTimeout(Clients.API_TIMEOUT);
         consumer.setInstanceName("selected_pull");
         consumer.setHeartbeatBrokerInterval(1_000);
         consumer.start();
@@ -117,6 +118,7 @@ final class Selecting {
     private void litePull(String topic) throws Exception {
         DefaultLitePullConsumer consumer = new DefaultLitePullConsumer(clients.group("selected_litepull"));
         consumer.setNamesrvAddr(clients.nameServer);
+        consumer.setMqClientApiTimeout(Clients.API_TIMEOUT);
         consumer.setInstanceName("selected_litepull");
         consumer.setConsumeFromWhere(org.apache.rocketmq.common.consumer.ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.subscribe(topic, MessageSelector.bySql("color = 'red' AND price < 30"));
