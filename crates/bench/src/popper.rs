@@ -17,7 +17,6 @@ use crate::busy::Busy;
 use crate::frames::OPAQUE_BASE;
 use crate::ledger::{Order, Seen};
 use crate::reader::{Job, Reading};
-use crate::report::latency_histogram;
 use crate::stamp::Stamp;
 use crate::wire::{Input, SILENCE_MAX, connect};
 
@@ -105,15 +104,7 @@ pub(crate) fn drive(job: &Job<'_>, rounds: &Rounds) -> Result<Reading> {
         unanswered: 0,
         own: 0,
         seen: Seen::new(job.run, job.producers),
-        reading: Reading {
-            seen: Seen::new(job.run, job.producers),
-            received_in_all: 0,
-            received_measured: 0,
-            bytes_measured: 0,
-            latencies_us: latency_histogram(),
-            passes: 0,
-            busy: 0.0,
-        },
+        reading: Reading::new(job),
     };
     let mut heard = Instant::now();
     loop {

@@ -79,6 +79,21 @@ pub(crate) struct Reading {
     pub(crate) busy: f64,
 }
 
+impl Reading {
+    /// Nothing yet.
+    pub(crate) fn new(job: &Job<'_>) -> Self {
+        Self {
+            seen: Seen::new(job.run, job.producers),
+            received_in_all: 0,
+            received_measured: 0,
+            bytes_measured: 0,
+            latencies_us: latency_histogram(),
+            passes: 0,
+            busy: 0.0,
+        }
+    }
+}
+
 struct Queue {
     range: Range,
     frame: PullFrame,
@@ -137,15 +152,7 @@ pub(crate) fn drive(job: &Job<'_>) -> Result<Reading> {
         ready: Vec::new(),
         queues,
         in_flight: 0,
-        reading: Reading {
-            seen: Seen::new(job.run, job.producers),
-            received_in_all: 0,
-            received_measured: 0,
-            bytes_measured: 0,
-            latencies_us: latency_histogram(),
-            passes: 0,
-            busy: 0.0,
-        },
+        reading: Reading::new(job),
         busy: Busy::new(job.interval),
     };
     match job.mode {

@@ -12,9 +12,9 @@ use client::{Message, PullConsumer, Received, TransactionProducer, TransactionSt
 
 use super::child::Running;
 use super::clients::{self, create_topic};
+use super::sides::Side;
 use super::toolchain::{self, Missing};
-use crate::live::{self, Role};
-use crate::peer::JavaPeer;
+use crate::live;
 use crate::report::Verdict;
 
 /// Checks soon and few. The first check comes behind the time that Java takes to note how a transaction ended.
@@ -47,7 +47,7 @@ pub(super) fn run() -> Result<Verdict> {
     let mut missing = Vec::new();
     for side in [Side::Apogee, Side::Java] {
         let dir = tempfile::tempdir()?;
-        side.on(dir.path(), &binary, CONFIG, |nameserver| {
+        side.on(dir.path(), &binary, CONFIG, &[], |nameserver| {
             for client in CLIENTS {
                 match one(client, nameserver, dir.path(), &binary) {
                     Ok(()) => {}
@@ -68,7 +68,7 @@ pub(super) fn run() -> Result<Verdict> {
         for (step, side) in [first, first.other(), first].into_iter().enumerate() {
             let context =
                 || format!("step {step}, on {side:?}, in a directory that {first:?} made");
-            side.on(dir.path(), &binary, DIRECTORY_CONFIG, |nameserver| {
+            side.on(dir.path(), &binary, DIRECTORY_CONFIG, &[], |nameserver| {
                 create_topic(&binary, nameserver, TOPIC, 1)?;
                 runtime
                     .block_on(exchange(nameserver, step))
@@ -83,47 +83,6 @@ pub(super) fn run() -> Result<Verdict> {
     match missing.is_empty() {
         true => Ok(Verdict::Passed),
         false => Ok(Verdict::NotRun(missing.join("; "))),
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Apogee,
-    Java,
-}
-
-impl Side {
-    fn other(self) -> Side {
-        match self {
-            Side::Apogee => Side::Java,
-            Side::Java => Side::Apogee,
-        }
-    }
-
-    /// Starts the server on the directory, works, and stops it cleanly.
-    fn on(
-        self,
-        dir: &Path,
-        binary: &Path,
-        config: &str,
-        work: impl FnOnce(&str) -> Result<()>,
-    ) -> Result<()> {
-        fs::create_dir_all(dir)?;
-        match self {
-            Side::Java => {
-                let peer = JavaPeer::start(dir, config)?;
-                work(&peer.nameserver)?;
-                peer.stop()
-            }
-            Side::Apogee => {
-                let nameserver = Role::nameserver(binary, dir)?;
-                let broker = Role::broker(binary, dir, &nameserver.addr, config)?;
-                live::wait_for_broker(&nameserver.addr)?;
-                work(&nameserver.addr)?;
-                broker.stop()?;
-                nameserver.stop()
-            }
-        }
     }
 }
 
