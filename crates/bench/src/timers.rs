@@ -4,6 +4,7 @@
 //! later, beside those (lateness); what was delivered is read back. Lateness is the broker's own: from the time asked for to the time at which the message was stored in
 //! its topic. The clocks of generator and broker are the same machine's, or lie as far apart as both say.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::thread;
@@ -16,7 +17,7 @@ use protocol::command::Command;
 use protocol::headers::{PullMessageRequest, SendMessageRequest, SendMessageRequestV2};
 use protocol::properties as names;
 use protocol::record::{self, CheckBody};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::load::Load;
 use crate::process::Usage;
@@ -52,7 +53,7 @@ pub struct TimerLoad {
 }
 
 /// The outcome.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TimerReport {
     /// Messages that wait, as acknowledged.
     pub pending: u64,
@@ -64,6 +65,8 @@ pub struct TimerReport {
     pub delivered: u64,
     /// Those that came before their time.
     pub early: u64,
+    /// Those that came again.
+    pub repeated: u64,
     /// From the time asked for to the store time in the topic.
     pub lateness: Latency,
     /// The broker's own memory: before anything, with all that wait, and behind the run.
@@ -75,7 +78,7 @@ pub struct TimerReport {
 impl TimerReport {
     /// Whether everything came, and nothing early.
     pub fn is_clean(&self) -> bool {
-        self.delivered == self.sent && self.early == 0
+        self.delivered == self.sent && self.early == 0 && self.repeated == 0
     }
 }
 
@@ -89,8 +92,8 @@ impl fmt::Display for TimerReport {
         )?;
         writeln!(
             f,
-            "delivered   {} of {}, {} early",
-            self.delivered, self.sent, self.early
+            "delivered   {} of {}, {} early, {} twice",
+            self.delivered, self.sent, self.early, self.repeated
         )?;
         writeln!(
             f,
@@ -139,14 +142,15 @@ pub fn run(timers: &TimerLoad) -> Result<TimerReport> {
         thread::sleep(SETTLE_POLL);
     }
     let after = usage()?;
-    let (delivered, early, lateness) = read_back(load.target, &mut site)?;
+    let came = read_back(load.target, &mut site)?;
     Ok(TimerReport {
         pending,
         accepted_per_second: pending as f64 / accepting.max(0.001),
         sent,
-        delivered,
-        early,
-        lateness: Latency::of(&lateness),
+        delivered: came.ids.len() as u64,
+        early: came.early,
+        repeated: came.repeated,
+        lateness: Latency::of(&came.lateness_us),
         memory_bytes: before
             .zip(waiting)
             .zip(after)
@@ -285,10 +289,22 @@ fn exchange(session: &mut Session, requests: Vec<Command>) -> Result<()> {
     Ok(())
 }
 
-/// Everything that came: how much, how much of it early, and how late it was in microseconds.
-fn read_back(target: SocketAddr, site: &mut Site<'_>) -> Result<(u64, u64, Histogram<u64>)> {
+/// What the topic got.
+struct Came {
+    ids: HashSet<String>,
+    early: u64,
+    repeated: u64,
+    lateness_us: Histogram<u64>,
+}
+
+fn read_back(target: SocketAddr, site: &mut Site<'_>) -> Result<Came> {
     let mut session = Session::open(target)?;
-    let (mut count, mut early, mut lateness) = (0, 0, latency_histogram());
+    let mut came = Came {
+        ids: HashSet::new(),
+        early: 0,
+        repeated: 0,
+        lateness_us: latency_histogram(),
+    };
     for range in site.ranges()? {
         let mut offset = range.begin;
         while offset < range.end {
@@ -314,13 +330,17 @@ fn read_back(target: SocketAddr, site: &mut Site<'_>) -> Result<(u64, u64, Histo
                 let due = names::get(record.properties, names::TIMER_DELIVER_MS)
                     .context("no TIMER_DELIVER_MS")?;
                 let late_ms = record.store_timestamp_ms - due.parse::<i64>()?;
-                early += u64::from(late_ms < 0);
-                lateness.saturating_record(late_ms.max(0) as u64 * 1000);
-                count += 1;
+                came.early += u64::from(late_ms < 0);
+                came.lateness_us
+                    .saturating_record(late_ms.max(0) as u64 * 1000);
+                let id = names::get(record.properties, names::UNIQ_KEY).context("no UNIQ_KEY")?;
+                if !came.ids.insert(id.to_owned()) {
+                    came.repeated += 1;
+                }
                 offset = record.queue_offset + 1;
                 rest = &rest[record.size as usize..];
             }
         }
     }
-    Ok((count, early, lateness))
+    Ok(came)
 }

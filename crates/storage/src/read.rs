@@ -62,6 +62,15 @@ pub struct ReadResult {
     pub records: Vec<Bytes>,
 }
 
+impl ReadResult {
+    /// Where a reader of the whole queue, which has read up to `offset`, goes on: behind the last record, or over what is
+    /// not there. At least one on, since a reader of the same nothing would stand still; never past the end that this read
+    /// saw. An end that was asked for before the read may lie in the middle of its records.
+    pub fn next_from(&self, offset: i64) -> i64 {
+        self.next_offset.min(self.max_offset).max(offset + 1)
+    }
+}
+
 /// Java's `GetMessageStatus`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadStatus {

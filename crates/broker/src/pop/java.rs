@@ -184,7 +184,7 @@ impl Reviver {
                     }
                 }
             }
-            self.next = result.next_offset.max(self.next + 1).min(end);
+            self.next = result.next_from(self.next);
         }
         Ok(())
     }

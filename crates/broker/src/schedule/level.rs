@@ -179,6 +179,7 @@ impl Level {
             },
             ReadMode::Blocking,
         )?;
+        let next = read.next_from(self.offset);
         let mut records = read.records;
         if let Some(below) = released {
             let waited = |bytes: &Bytes| {
@@ -192,7 +193,7 @@ impl Level {
         if let Some(deliver_at_ms) = not_due.get() {
             return Ok(Found::NotDue(self.wait_for(deliver_at_ms, max, now)));
         }
-        self.pass_over(read.status, read.next_offset, max);
+        self.pass_over(read.status, next);
         Ok(Found::Gone)
     }
 
@@ -211,9 +212,7 @@ impl Level {
         self.waits(now).unwrap_or_default()
     }
 
-    fn pass_over(&mut self, status: ReadStatus, next_offset: i64, max: i64) {
-        // At least one on: a level that reads the same nothing for ever would stand still.
-        let next = next_offset.clamp(self.offset + 1, max);
+    fn pass_over(&mut self, status: ReadStatus, next: i64) {
         tracing::error!(
             level = self.queue_id + 1,
             from = self.offset,

@@ -258,7 +258,7 @@ impl Engine {
                 );
             }
             taken += read.records.len().max(1);
-            self.read_offset = (read.next_offset.max(0) as u64).clamp(self.read_offset + 1, max);
+            self.read_offset = read.next_from(self.read_offset as i64) as u64;
             // What is late is delivered before more is read, so that the noted offset stays near.
             let next = self.timeline.peek()?;
             let is_late = next.is_some_and(|entry| {

@@ -164,14 +164,13 @@ fn each(store: &Store, topic: &str, mut offset: u64, end: u64, mut look: impl Fn
         let next = match &read {
             Ok(read) => {
                 read.records.iter().for_each(&mut look);
-                u64::try_from(read.next_offset).unwrap_or(0)
+                read.next_from(offset as i64) as u64
             }
             Err(error) => {
                 tracing::error!(topic, offset, %error, "a queue of transactions cannot be read; it is passed over to the next record");
-                0
+                offset + 1
             }
         };
-        // At least one on: a queue that reads the same nothing for ever would hold the start up.
-        offset = next.max(offset + 1);
+        offset = next;
     }
 }

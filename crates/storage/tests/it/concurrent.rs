@@ -79,13 +79,16 @@ fn readers_see_contiguous_offsets_while_writers_append() {
                 while !(done.load(Ordering::Acquire) && offset == (THREADS * MESSAGES) as i64) {
                     let result = read(&store, "shared", 0, offset, 16);
                     if result.status == ReadStatus::Found {
-                        for bytes in &result.records {
+                        for (bytes, expected) in result.records.iter().zip(offset..) {
                             let record =
                                 protocol::record::decode(bytes, protocol::record::CheckBody::Yes)
                                     .unwrap();
-                            assert_eq!(record.queue_offset as i64, offset);
-                            offset += 1;
+                            assert_eq!(record.queue_offset as i64, expected);
                         }
+                        let behind = offset + result.records.len() as i64;
+                        // Also when the read saw more than there was a moment before it.
+                        offset = result.next_from(offset);
+                        assert_eq!(offset, behind);
                     } else {
                         std::thread::yield_now();
                     }
