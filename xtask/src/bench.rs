@@ -1,6 +1,7 @@
 //! `docs/benchmarks.md`: the same loads against the floor, Apogee and the Java broker in the same run.
 
 mod goals;
+mod kinds;
 mod lifecycle;
 mod page;
 mod plot;
@@ -18,10 +19,11 @@ use crate::cargo::{root, target_dir};
 use crate::live;
 use crate::scale::{self, Figures, Plan};
 
+use kinds::Kinds;
 use lifecycle::Lifecycles;
 use results::Results;
 use servers::{Flush, Server, Side};
-use table::{LIFECYCLE, SCALE, SPECS, Spec};
+use table::{KINDS, LIFECYCLE, SCALE, SPECS, Spec};
 
 /// How much of the table is measured, and how long.
 struct Extent {
@@ -35,6 +37,8 @@ struct Extent {
     store_messages: u64,
     /// Topics of eight queues.
     topics: u32,
+    /// Timer messages that wait.
+    pending_timers: u64,
 }
 
 /// All that a run gave. `None`: not asked for.
@@ -43,6 +47,7 @@ struct Measured {
     results: Results,
     lifecycles: Option<Lifecycles>,
     many_topics: Option<Figures>,
+    kinds: Option<Kinds>,
 }
 
 const FULL: Extent = Extent {
@@ -54,6 +59,7 @@ const FULL: Extent = Extent {
     // Records of 1 KiB bodies: 5 GB.
     store_messages: 4_300_000,
     topics: 100_000,
+    pending_timers: 1_000_000,
 };
 /// Says whether everything runs; its figures are worth little.
 const QUICK: Extent = Extent {
@@ -64,6 +70,7 @@ const QUICK: Extent = Extent {
     java_workload_warmup: Duration::from_secs(1),
     store_messages: 400_000,
     topics: 5_000,
+    pending_timers: 20_000,
 };
 
 /// `bench [quick] [--only NAME,NAME] [--binary PATH]`: only a full run rewrites the page; others print
@@ -93,7 +100,7 @@ pub(crate) fn from_words(words: &[&str]) -> Result<()> {
     let known: Vec<&str> = SPECS
         .iter()
         .map(|spec| spec.name)
-        .chain([LIFECYCLE, SCALE])
+        .chain([LIFECYCLE, SCALE, KINDS])
         .collect();
     if let Some(unknown) = only.iter().flatten().find(|name| !known.contains(name)) {
         bail!(
@@ -116,10 +123,14 @@ pub(crate) fn from_words(words: &[&str]) -> Result<()> {
     let many_topics = is_wanted(SCALE)
         .then(|| scale::measure(Plan::whole(extent.topics), &binary))
         .transpose()?;
+    let kinds = is_wanted(KINDS)
+        .then(|| kinds::measure(&binary, extent))
+        .transpose()?;
     let measured = Measured {
         results,
         lifecycles,
         many_topics,
+        kinds,
     };
     let results = &measured.results;
     eprintln!("measured in {:.0} s", began.elapsed().as_secs_f64());

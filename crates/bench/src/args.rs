@@ -9,6 +9,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::compare;
 use crate::floor::Floor;
+use crate::hand_over::{self, HandOver};
 use crate::load::{Codec, Load, Workload};
 use crate::overload::{self, Overload};
 use crate::report::Report;
@@ -16,6 +17,9 @@ use crate::timers::{self, TimerLoad};
 use crate::topics::Creation;
 use crate::transactions::Transactions;
 use crate::workloads;
+
+/// Tags among which a filter selects one, unless said.
+const FILTER_TAGS: u32 = 4;
 
 /// `apogee bench …`
 #[derive(Debug, ClapArgs)]
@@ -47,6 +51,8 @@ enum Command {
     Overload(OverloadArgs),
     /// Send a million messages that are due in the far future, then measure how late others are delivered beside them.
     Timers(TimersArgs),
+    /// Lock queues as a client that consumes them in order, let it die, and wait until another client of its group has them.
+    HandOver(HandOverArgs),
     /// Serve as the least any broker must do: frames, CRC, record, append, answer. Prints its address and runs until
     /// it is stopped.
     Floor(FloorArgs),
@@ -61,6 +67,8 @@ pub(crate) enum WorkloadCommand {
     Batch(BatchArgs),
     /// Drain a backlog over and over, verified.
     Pull(PullArgs),
+    /// Drain a backlog over and over as a group that selects one of --tags by an SQL92 expression; counts what is selected.
+    Filter(FilterArgs),
     /// Pop a backlog and acknowledge every message, over and over; latency is that of the pops.
     Pop(PopArgs),
     /// Send and receive by long polling; latency is that from send to receipt.
@@ -161,6 +169,13 @@ pub(crate) struct PullArgs {
     /// Messages asked for at once.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
     messages: u32,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct FilterArgs {
+    /// Its --tags are four unless said.
+    #[command(flatten)]
+    pull: PullArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -339,6 +354,15 @@ impl OverloadArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+struct HandOverArgs {
+    #[command(flatten)]
+    common: Common,
+    /// The longest wait.
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    patience: u64,
+}
+
+#[derive(Debug, ClapArgs)]
 struct FloorArgs {
     /// File that the records are appended to.
     #[arg(long)]
@@ -393,6 +417,7 @@ impl WorkloadCommand {
             WorkloadCommand::Send(args) => &args.common,
             WorkloadCommand::Batch(args) => &args.common,
             WorkloadCommand::Pull(args) => &args.common,
+            WorkloadCommand::Filter(args) => &args.pull.common,
             WorkloadCommand::Pop(args) => &args.common,
             WorkloadCommand::EndToEnd(args) => &args.common,
             WorkloadCommand::FanOut(args) => &args.common,
@@ -426,6 +451,22 @@ impl WorkloadCommand {
                 let workload = Workload::Pull {
                     backlog: args.backlog,
                     messages_max: args.messages,
+                };
+                (load, workload)
+            }
+            WorkloadCommand::Filter(FilterArgs { pull }) => {
+                let load = Load {
+                    window: pull.window as usize,
+                    tags: if common.tags == 0 {
+                        FILTER_TAGS
+                    } else {
+                        common.tags
+                    },
+                    ..common.load()
+                };
+                let workload = Workload::Filter {
+                    backlog: pull.backlog,
+                    messages_max: pull.messages,
                 };
                 (load, workload)
             }
@@ -503,6 +544,21 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 print!("{report}");
             }
             Ok(exit_code(report.is_clean()))
+        }
+        Command::HandOver(args) => {
+            let report = hand_over::run(&HandOver {
+                load: args.common.load(),
+                patience: Duration::from_secs(args.patience),
+            })?;
+            if args.common.json {
+                println!("{}", serde_json::to_string(&report)?);
+            } else {
+                println!(
+                    "{} queues were with the next client {:.1} s after the first one died",
+                    report.queues, report.seconds
+                );
+            }
+            Ok(ExitCode::SUCCESS)
         }
         Command::Floor(args) => {
             let floor = Floor::start(args.port, &args.file, args.sync)?;

@@ -19,6 +19,11 @@ const TIME_TEMPLATE: i64 = 1_111_111_111_111;
 /// Sixteen hexadecimal digits that stand for producer and sequence in keys.
 const ID_TEMPLATE: &str = "FEDCBA9876543210";
 const TAG_TEMPLATE: &str = "Tag987";
+/// Before its digits.
+const TAG_LETTERS: usize = 3;
+/// An expression of SQL92 that selects one tag of all, the first. A broker has to decode the properties of each message for it.
+pub(crate) const SELECTED_BY_SQL: &str =
+    "(TAGS IS NOT NULL AND TAGS IN ('Tag000', 'None')) OR KEYS BETWEEN 1 AND 9";
 /// Sixteen digits: leading zeros are fine for every server.
 const OFFSET_TEMPLATE: i64 = 1_222_222_222_222_222;
 /// Java: `PullSysFlag`: wait for a message; the subscription is in the request.
@@ -39,9 +44,10 @@ pub(crate) struct SendFrames {
     codec: Codec,
     heads: Vec<Head>,
     body: Vec<u8>,
-    /// Where stamps and ids lie in the body; the ids are those of a batch's messages.
+    /// Where stamps, ids and tags lie in the body; ids and tags are those of a batch's messages.
     stamps_at: Vec<usize>,
     body_ids_at: Vec<Vec<usize>>,
+    body_tags_at: Vec<usize>,
     tags: u32,
     run: u32,
     batch: usize,
@@ -91,6 +97,12 @@ impl SendFrames {
                 ids.into_iter().map(|at| start + at).collect()
             })
             .collect();
+        let body_tags_at = if load.batch > 1 {
+            let tags = positions(&body, TAG_TEMPLATE.as_bytes()).into_iter();
+            tags.map(|at| at + TAG_LETTERS).collect()
+        } else {
+            Vec::new()
+        };
         let heads = load
             .topic_names()
             .iter()
@@ -103,6 +115,7 @@ impl SendFrames {
             body,
             stamps_at,
             body_ids_at,
+            body_tags_at,
             tags: load.tags,
             run,
             batch: load.batch,
@@ -146,6 +159,10 @@ impl SendFrames {
                 write_id(&mut body[*at..*at + 16], patch.producer, sequence);
             }
         }
+        for (item, at) in self.body_tags_at.iter().enumerate() {
+            let tag = (patch.sequence + item as u64) % u64::from(self.tags);
+            write_digits(&mut body[*at..*at + 3], tag);
+        }
     }
 }
 
@@ -171,7 +188,6 @@ fn properties(load: &Load) -> String {
     if load.keys {
         text.push_str(&format!("KEYS\u{1}{ID_TEMPLATE}\u{2}"));
     }
-    // Tags of a batch's messages are not patched: all have the template's.
     if load.tags > 0 {
         text.push_str(&format!("TAGS\u{1}{TAG_TEMPLATE}\u{2}"));
     }
@@ -211,9 +227,26 @@ fn send_head(load: &Load, topic: &str, queue_id: i32, properties: &str, body_byt
         opaque_at: opaque_position(&bytes, load.codec),
         time_at: position(&bytes, TIME_TEMPLATE.to_string().as_bytes()),
         ids_at,
-        tag_at: tag_at.map(|at| at + "Tag".len()),
+        tag_at: tag_at.map(|at| at + TAG_LETTERS),
         bytes,
     }
+}
+
+/// What every pull of a connection asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pull {
+    pub(crate) messages_max: i32,
+    /// How long the server holds the request until there is a message.
+    pub(crate) wait_ms: Option<i64>,
+    pub(crate) selects: Selects,
+}
+
+/// Which messages a reader wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Selects {
+    All,
+    /// What the group's heartbeat said.
+    AsRegistered,
 }
 
 /// A pull request for one queue: only the offset changes.
@@ -223,33 +256,35 @@ pub(crate) struct PullFrame {
 }
 
 impl PullFrame {
-    /// `slot` comes back in the answer. With a wait, the server holds the request until there is a message.
+    /// `slot` comes back in the answer.
     pub(crate) fn new(
         group: &str,
         topic: &str,
         queue_id: i32,
         slot: usize,
-        messages_max: i32,
-        wait_ms: Option<i64>,
+        pull: &Pull,
         codec: Codec,
     ) -> Self {
-        let suspend = if wait_ms.is_some() {
-            PULL_FLAG_SUSPEND
-        } else {
-            0
+        let suspend = match pull.wait_ms {
+            Some(_) => PULL_FLAG_SUSPEND,
+            None => 0,
+        };
+        let subscription = match pull.selects {
+            Selects::All => PULL_FLAG_SUBSCRIPTION,
+            Selects::AsRegistered => 0,
         };
         let header = PullMessageRequest {
             consumer_group: group.to_owned(),
             topic: topic.to_owned(),
             queue_id,
             queue_offset: OFFSET_TEMPLATE,
-            messages_max,
-            sys_flag: PULL_FLAG_SUBSCRIPTION | suspend,
+            messages_max: pull.messages_max,
+            sys_flag: subscription | suspend,
             commit_offset: 0,
-            suspend_timeout_ms: wait_ms.unwrap_or(0),
-            subscription: Some("*".to_owned()),
+            suspend_timeout_ms: pull.wait_ms.unwrap_or(0),
+            subscription: (pull.selects == Selects::All).then(|| "*".to_owned()),
             sub_version: 0,
-            expression_type: Some("TAG".to_owned()),
+            expression_type: (pull.selects == Selects::All).then(|| "TAG".to_owned()),
             ..PullMessageRequest::default()
         };
         let mut bytes = head_bytes(RequestCode::PULL_MESSAGE, &header, codec, 0);
@@ -404,6 +439,8 @@ mod tests {
             assert_eq!(Stamp::read(item.body), Some(stamp(sequence)));
             let key = format!("KEYS\u{1}000200000000{sequence:04X}\u{2}");
             assert!(item.properties.contains(&key), "{}", item.properties);
+            let tag = format!("TAGS\u{1}Tag00{}\u{2}", sequence % 5);
+            assert!(item.properties.contains(&tag), "{}", item.properties);
         }
     }
 
@@ -411,7 +448,12 @@ mod tests {
     fn a_patched_pull_decodes_to_what_was_patched() {
         for codec in [Codec::Json, Codec::Binary] {
             let mut out = Vec::new();
-            PullFrame::new("g", "T", 3, 9, 32, Some(15_000), codec).write(12_345, &mut out);
+            let pull = Pull {
+                messages_max: 32,
+                wait_ms: Some(15_000),
+                selects: Selects::All,
+            };
+            PullFrame::new("g", "T", 3, 9, &pull, codec).write(12_345, &mut out);
             let (frame, _) = frame::split(&out, frame::FRAME_BYTES_MAX).unwrap().unwrap();
             let command = Command::decode(&frame).unwrap();
             assert_eq!(command.opaque, OPAQUE_BASE + 9);

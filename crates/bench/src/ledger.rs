@@ -38,6 +38,11 @@ impl Order {
             above: Vec::new(),
         }
     }
+
+    /// Offsets before this one are not expected.
+    pub(crate) fn skip_to(&mut self, offset: u64) {
+        self.next_offset = self.next_offset.max(offset);
+    }
 }
 
 impl Seen {

@@ -16,6 +16,8 @@
 //! | [`TimerLoad`] | messages that wait by the million, and how late those are that do not |
 //! | `topics` | many topics and many idle connections |
 //! | [`Transactions`] | halves and their ends |
+//! | [`HandOver`] | queues of a client that dies |
+//! | `member` | a client of a group, as its heartbeat makes it |
 //! | [`Report`], `compare`, [`Usage`] | figures |
 
 mod args;
@@ -24,8 +26,10 @@ mod compare;
 mod engine;
 mod floor;
 mod frames;
+mod hand_over;
 mod ledger;
 mod load;
+mod member;
 mod overload;
 mod popper;
 mod probe;
@@ -43,6 +47,7 @@ mod workloads;
 
 pub use args::{Args, run};
 pub use floor::Floor;
+pub use hand_over::{HandOver, HandOverReport, run as run_hand_over};
 pub use load::{Codec, Load, Workload};
 pub use overload::{Overload, OverloadReport, run as run_overload};
 pub use probe::first_accepted;

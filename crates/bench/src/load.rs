@@ -120,6 +120,13 @@ pub enum Workload {
         /// Messages asked for at once.
         messages_max: u32,
     },
+    /// Drain a backlog over and over as a group that selects one tag of [`Load::tags`] by an SQL92 expression.
+    Filter {
+        /// Messages that are sent before, of all tags.
+        backlog: u64,
+        /// Messages asked for at once.
+        messages_max: u32,
+    },
     /// Pop a backlog and acknowledge each message, over and over in groups that are new; the first round is verified.
     Pop {
         /// Messages that are sent before.
@@ -150,6 +157,7 @@ impl Workload {
             Workload::Send if load.batch > 1 => "batch",
             Workload::Send => "send",
             Workload::Pull { .. } => "pull",
+            Workload::Filter { .. } => "filter",
             Workload::Pop { .. } => "pop",
             Workload::Deliver { groups: 1, .. } => "end-to-end",
             Workload::Deliver { .. } => "fan-out",
@@ -176,6 +184,10 @@ impl Workload {
         ensure!(
             !pops || load.topics == 1 && load.codec == Codec::Json,
             "a pop takes one topic, and its code does not fit the binary codec"
+        );
+        ensure!(
+            !matches!(self, Workload::Filter { .. }) || load.topics == 1 && load.tags > 0,
+            "a filter takes one topic, and tags to tell messages apart"
         );
         ensure!(
             load.rate != Some(0),

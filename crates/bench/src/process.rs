@@ -4,13 +4,13 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The kernel counts in sectors of this size, whatever the disk's are.
 const SECTOR_BYTES: u64 = 512;
 
 /// Resources of one process at one moment; differences of two moments are what an interval cost.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Usage {
     /// User and system time together.
     pub cpu_seconds: f64,

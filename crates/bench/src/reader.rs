@@ -14,7 +14,7 @@ use protocol::record::{self, CheckBody};
 use crate::Codec;
 use crate::busy::Busy;
 use crate::engine::{Interval, Shared};
-use crate::frames::{OPAQUE_BASE, PullFrame};
+use crate::frames::{OPAQUE_BASE, Pull, PullFrame, Selects};
 use crate::ledger::{Order, Seen};
 use crate::popper::{self, Rounds};
 use crate::report::latency_histogram;
@@ -40,7 +40,7 @@ pub(crate) struct Range {
 #[derive(Clone, Copy)]
 pub(crate) enum Mode<'a> {
     /// Reads its ranges over and over until the interval ends, once at least.
-    Passes,
+    Passes(Selects),
     /// Pops the backlog and acknowledges every message, in one group after the other.
     Pop { rounds: &'a Rounds },
     /// Receives by long polling until its group has everything that was acknowledged. The number is the group's.
@@ -120,7 +120,14 @@ pub(crate) fn drive(job: &Job<'_>) -> Result<Reading> {
     if let Mode::Pop { rounds } = job.mode {
         return popper::drive(job, rounds);
     }
-    let wait_ms = matches!(job.mode, Mode::Follow { .. }).then_some(WAIT_MS);
+    let pull = Pull {
+        messages_max: job.messages_max as i32,
+        wait_ms: matches!(job.mode, Mode::Follow { .. }).then_some(WAIT_MS),
+        selects: match job.mode {
+            Mode::Passes(selects) => selects,
+            Mode::Pop { .. } | Mode::Follow { .. } => Selects::All,
+        },
+    };
     let now = Instant::now();
     let queues: Vec<Queue> = job
         .ranges
@@ -132,8 +139,7 @@ pub(crate) fn drive(job: &Job<'_>) -> Result<Reading> {
                 &range.topic,
                 range.queue_id,
                 slot,
-                job.messages_max as i32,
-                wait_ms,
+                &pull,
                 job.codec,
             ),
             offset: range.begin,
@@ -156,7 +162,7 @@ pub(crate) fn drive(job: &Job<'_>) -> Result<Reading> {
         busy: Busy::new(job.interval),
     };
     match job.mode {
-        Mode::Passes => connection.run_passes()?,
+        Mode::Passes(_) => connection.run_passes()?,
         Mode::Follow { received } => connection.run_follow(received)?,
         Mode::Pop { .. } => unreachable!("a popping connection has its own way"),
     }
@@ -290,6 +296,7 @@ impl Connection<'_> {
         let arrived = Instant::now();
         let within = self.job.interval.contains(arrived);
         let is_following = matches!(self.job.mode, Mode::Follow { .. });
+        let is_filtered = matches!(self.job.mode, Mode::Passes(Selects::AsRegistered));
         let Self {
             job,
             input,
@@ -311,6 +318,8 @@ impl Connection<'_> {
             *in_flight -= 1;
             match ResponseCode(header.code) {
                 ResponseCode::SUCCESS => {}
+                // Nothing matched in what was looked at; the answer says where to go on.
+                ResponseCode::PULL_RETRY_IMMEDIATELY if is_filtered => {}
                 ResponseCode::PULL_NOT_FOUND | ResponseCode::PULL_RETRY_IMMEDIATELY => {
                     ready.push(slot);
                     return Ok(());
@@ -341,6 +350,9 @@ impl Connection<'_> {
                 );
                 if !is_following && record.queue_offset >= queue.range.end {
                     break;
+                }
+                if is_filtered {
+                    queue.order.skip_to(record.queue_offset);
                 }
                 let stamp = Stamp::read(record.body);
                 let is_own = reading

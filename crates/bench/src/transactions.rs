@@ -17,7 +17,7 @@ use protocol::headers::{
 use protocol::message_id::decode_offset_id;
 use protocol::properties;
 use protocol::sysflag;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::frames::OPAQUE_BASE;
 use crate::load::Load;
@@ -40,7 +40,7 @@ pub struct Transactions {
 }
 
 /// What transactions took.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TransactionsReport {
     /// Length of the measured interval.
     pub seconds: f64,

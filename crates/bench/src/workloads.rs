@@ -9,9 +9,10 @@ use anyhow::{Context, Result, ensure};
 use rustix::fs::{Advice, fadvise, fsync};
 
 use crate::engine::{self, Outcome, Plan, ReaderPlan};
-use crate::frames::SendFrames;
+use crate::frames::{SELECTED_BY_SQL, Selects, SendFrames};
 use crate::ledger::Seen;
 use crate::load::{Load, Workload};
+use crate::member::Member;
 use crate::popper::Rounds;
 use crate::reader::{Mode, Range, Reading};
 use crate::report::{
@@ -43,6 +44,10 @@ pub fn run(load: &Load, workload: &Workload) -> Result<Report> {
             backlog,
             messages_max,
         } => pull(load, name, *backlog, *messages_max),
+        Workload::Filter {
+            backlog,
+            messages_max,
+        } => filter(load, name, *backlog, *messages_max),
         Workload::Pop {
             backlog,
             messages_max,
@@ -63,20 +68,15 @@ fn send(load: &Load, name: &'static str) -> Result<Report> {
 fn pull(load: &Load, name: &'static str, backlog: u64, messages_max: u32) -> Result<Report> {
     let mut site = Site::prepare(load)?;
     let run = run_number();
-    let sent = send_backlog(load, run, backlog, &mut site)?;
-    let ranges = site.ranges()?;
-    let readers = share(ranges, load.connections)
-        .into_iter()
-        .map(|ranges| ReaderPlan {
-            group: "bench".to_owned(),
-            ranges,
-            messages_max,
-            window: load.window,
-            mode: Mode::Passes,
-            run,
-            producers: BACKLOG_CONNECTIONS,
-        })
-        .collect();
+    let sent = send_backlog(load, run, backlog, &mut site)?.verified;
+    let readers = passing(
+        load,
+        "bench",
+        site.ranges()?,
+        messages_max,
+        run,
+        Selects::All,
+    );
     let outcome = engine::run(&plan(load, name, None, readers))?;
     let found = found(&outcome.readings, 1, sent.acknowledged, false);
     let mut report = report(load, name, outcome, sent.stored, found);
@@ -84,10 +84,60 @@ fn pull(load: &Load, name: &'static str, backlog: u64, messages_max: u32) -> Res
     Ok(report)
 }
 
+/// As [`pull`], by a group whose heartbeat said what it selects, as the official clients do; its pulls do not repeat it.
+fn filter(load: &Load, name: &'static str, backlog: u64, messages_max: u32) -> Result<Report> {
+    const GROUP: &str = "bench-filter";
+    let mut site = Site::prepare(load)?;
+    let run = run_number();
+    let Backlog { verified, of_each } = send_backlog(load, run, backlog, &mut site)?;
+    // The selected tag is that of a sender's numbers 0, `tags`, 2 × `tags` …
+    let selected = of_each
+        .iter()
+        .map(|sent| sent.div_ceil(u64::from(load.tags)))
+        .sum();
+    let _member = Member::join(load.target, GROUP, &load.topic, "SQL92", SELECTED_BY_SQL)?;
+    let readers = passing(
+        load,
+        GROUP,
+        site.ranges()?,
+        messages_max,
+        run,
+        Selects::AsRegistered,
+    );
+    let outcome = engine::run(&plan(load, name, None, readers))?;
+    let found = found(&outcome.readings, 1, selected, false);
+    let mut report = report(load, name, outcome, verified.stored, found);
+    report.verified.acknowledged = verified.acknowledged;
+    Ok(report)
+}
+
+/// Connections that share the queues and read them over and over.
+fn passing(
+    load: &Load,
+    group: &str,
+    ranges: Vec<Range>,
+    messages_max: u32,
+    run: u32,
+    selects: Selects,
+) -> Vec<ReaderPlan<'static>> {
+    share(ranges, load.connections)
+        .into_iter()
+        .map(|ranges| ReaderPlan {
+            group: group.to_owned(),
+            ranges,
+            messages_max,
+            window: load.window,
+            mode: Mode::Passes(selects),
+            run,
+            producers: BACKLOG_CONNECTIONS,
+        })
+        .collect()
+}
+
 fn pop(load: &Load, name: &'static str, backlog: u64, messages_max: u32) -> Result<Report> {
     let mut site = Site::prepare(load)?;
     let run = run_number();
-    let sent = send_backlog(load, run, backlog, &mut site)?;
+    let sent = send_backlog(load, run, backlog, &mut site)?.verified;
     let rounds = Rounds::new(sent.acknowledged);
     let ranges = site.ranges()?;
     let popper = |_| ReaderPlan {
@@ -143,7 +193,7 @@ fn cold(load: &Load, name: &'static str, backlog: u64, store: Option<&Path>) -> 
     };
     let mut old_site = Site::prepare(&old_load)?;
     let old_run = run_number();
-    let old = send_backlog(&old_load, old_run, backlog, &mut old_site)?;
+    let old = send_backlog(&old_load, old_run, backlog, &mut old_site)?.verified;
     ensure!(
         old.stored == Some(old.acknowledged),
         "the backlog is not complete: {} messages acknowledged, {:?} stored",
@@ -170,7 +220,7 @@ fn cold(load: &Load, name: &'static str, backlog: u64, store: Option<&Path>) -> 
         window: ranges.len(),
         ranges,
         messages_max: FOLLOW_MESSAGES_MAX,
-        mode: Mode::Passes,
+        mode: Mode::Passes(Selects::All),
         run: old_run,
         producers: BACKLOG_CONNECTIONS,
     };
@@ -238,8 +288,15 @@ fn acknowledged(outcome: &Outcome) -> u64 {
     in_all.sum()
 }
 
+/// What lies in the queues before anything is measured.
+struct Backlog {
+    verified: Verified,
+    /// By sender; its messages are numbered from 0.
+    of_each: Vec<u64>,
+}
+
 /// Sends at least so many messages, in large requests, and waits until they can be read.
-fn send_backlog(load: &Load, run: u32, messages: u64, site: &mut Site<'_>) -> Result<Verified> {
+fn send_backlog(load: &Load, run: u32, messages: u64, site: &mut Site<'_>) -> Result<Backlog> {
     let load = Load {
         connections: BACKLOG_CONNECTIONS,
         window: BACKLOG_WINDOW,
@@ -262,10 +319,14 @@ fn send_backlog(load: &Load, run: u32, messages: u64, site: &mut Site<'_>) -> Re
         "the backlog was refused: {}",
         refusal.unwrap_or_default()
     );
-    Ok(Verified {
-        acknowledged,
-        stored: site.stored(acknowledged)?,
-        ..Verified::default()
+    let tallies = outcome.tallies.iter();
+    Ok(Backlog {
+        verified: Verified {
+            acknowledged,
+            stored: site.stored(acknowledged)?,
+            ..Verified::default()
+        },
+        of_each: tallies.map(|tally| tally.acknowledged_in_all).collect(),
     })
 }
 

@@ -3,6 +3,7 @@
 use bench::Report;
 
 use super::Measured;
+use super::kinds::OfSide;
 use super::results::per_cpu;
 use super::servers::Side;
 use crate::scale::ALL_AGAINST_ONE;
@@ -172,6 +173,57 @@ pub(super) fn goals(measured: &Measured) -> Vec<Goal> {
         128.0,
         loaded.map(mib),
         " MiB",
+    );
+    for (spec, name) in [
+        ("pop", "pop and acknowledge"),
+        ("filter", "pull through SQL92"),
+    ] {
+        let what = format!("{name}, msg per CPU-second over Java");
+        goal(&what, 5.0, 10.0, cpu(spec, Side::Java), "×");
+    }
+    let kinds = measured.kinds.as_ref();
+    let over_java = |figure: fn(&OfSide) -> Option<f64>| {
+        let kinds = kinds?;
+        Some(figure(&kinds.apogee)? / figure(&kinds.java)?)
+    };
+    goal(
+        "transactions per CPU-second over Java",
+        5.0,
+        10.0,
+        over_java(OfSide::transactions_per_cpu),
+        "×",
+    );
+    goal(
+        "timer messages accepted per CPU-second over Java",
+        5.0,
+        10.0,
+        over_java(OfSide::timers_per_cpu),
+        "×",
+    );
+    let timers = kinds.and_then(|kinds| kinds.apogee.timers.as_ref().ok());
+    goal(
+        "lateness of timer messages, p99, a million others waiting",
+        100.0,
+        50.0,
+        timers.map(|run| run.lateness.p99_ms),
+        " ms",
+    );
+    goal(
+        "memory with a million timer messages waiting, page cache apart",
+        128.0,
+        96.0,
+        timers
+            .and_then(|run| run.memory_bytes)
+            .map(|bytes| mib(bytes[1] as f64)),
+        " MiB",
+    );
+    let hand_over = kinds.and_then(|kinds| kinds.apogee.hand_over.as_ref().ok());
+    goal(
+        "hand-over of ordered queues at a client's death",
+        10.0,
+        8.0,
+        hand_over.map(|run| run.seconds),
+        " s",
     );
     let own = measured.lifecycles.as_ref().map(|both| &both.apogee);
     goal(

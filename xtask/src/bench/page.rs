@@ -7,6 +7,7 @@ use std::process::Command;
 use bench::Report;
 
 use super::goals::{Verdict, goals};
+use super::kinds;
 use super::lifecycle::{Lifecycle, Lifecycles};
 use super::plot;
 use super::results::{Results, per_cpu};
@@ -76,6 +77,9 @@ pub(super) fn text(measured: &Measured, extent: &Extent) -> String {
     ] {
         figures(&mut page, &measured.results, flush, title);
     }
+    if let Some(both) = &measured.kinds {
+        page.push_str(&kinds::section(both, &name(Side::Java)));
+    }
     if let Some(both) = &measured.lifecycles {
         lifecycle(&mut page, both);
     }
@@ -93,10 +97,10 @@ pub(super) fn text(measured: &Measured, extent: &Extent) -> String {
          * The generator shares the cores with the server, so msg/s says how the two divide them; msg per broker CPU-second is the sturdier figure. `*` marks\n\
          \x20 runs in which the generator was the bottleneck: there the server could have done more.\n\
          * Open loop: message *i* is due at *t0 + i/R*, and its latency counts from then, whatever the server did to those before.\n\
-         * Receivers count: end to end and fan-out give messages received by all groups, latency from due to receipt; pull gives the time of a request.\n\
+         * Receivers count: end to end and fan-out give messages received by all groups, latency from due to receipt; pull, filter and pop give the time of a request.\n\
          * Beside a reader: latency is the producer's; \"alone\" is the same load just before.\n\
          * Overload has a command of its own, `cargo xtask overload 60`; its figures are in [reliability.md](reliability.md).\n\n\
-         Repeat: `cargo xtask bench`, a part of it `cargo xtask bench quick --only 4x64,pull`. One line of it by hand: `apogee bench send|batch|pull|pop|end-to-end|fan-out|cold\n\
+         Repeat: `cargo xtask bench`, a part of it `cargo xtask bench quick --only 4x64,pull`. One line of it by hand: `apogee bench send|batch|pull|filter|pop|end-to-end|fan-out|cold|transactions|timers|hand-over\n\
          --target HOST:PORT --pid PID`. Two builds or settings against each other: `apogee bench compare --a target=H:P,pid=N --b target=H:P,pid=N -- send --window 16`.\n",
     );
     page

@@ -69,7 +69,9 @@ impl Server {
                 (addr, broker.pid(), Process::Apogee { nameserver, broker })
             }
             Side::Java => {
-                let peer = JavaPeer::start(dir.path(), flush.line())?;
+                // Java refuses SQL92 unless told; here it is on.
+                let lines = format!("{}enablePropertyFilter=true\n", flush.line());
+                let peer = JavaPeer::start(dir.path(), &lines)?;
                 (peer.broker.parse()?, peer.broker_pid(), Process::Java(peer))
             }
         };

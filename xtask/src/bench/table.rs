@@ -1,7 +1,7 @@
 //! The workloads of the table, and one run of one of them: `apogee bench` as a process of its own, as a user runs it.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -25,6 +25,8 @@ pub(super) struct Spec {
 pub(super) const LIFECYCLE: &str = "lifecycle";
 /// The name of what is measured with many topics.
 pub(super) const SCALE: &str = "scale";
+/// The name of what is measured with other kinds of messages: transactions, timers, locks.
+pub(super) const KINDS: &str = "kinds";
 
 const fn send(name: &'static str, title: &'static str, flush: Flush, words: &'static str) -> Spec {
     Spec {
@@ -47,7 +49,7 @@ const fn other(name: &'static str, title: &'static str, words: &'static str) -> 
 }
 
 /// The table, in the order of the page.
-pub(super) const SPECS: [Spec; 16] = [
+pub(super) const SPECS: [Spec; 18] = [
     send(
         "1x1",
         "1 × 1",
@@ -115,6 +117,16 @@ pub(super) const SPECS: [Spec; 16] = [
         "5,000 msg/s, cold reader",
         "cold --codec binary --rate 5000 --backlog 400000",
     ),
+    other(
+        "filter",
+        "pull 32 of one tag of 4 by SQL92, 4 connections",
+        "filter --codec binary --connections 4 --window 1 --backlog 20000",
+    ),
+    other(
+        "pop",
+        "pop 32 and acknowledge each, 4 connections, JSON",
+        "pop --codec json --connections 4 --backlog 20000",
+    ),
     send(
         "sync-1x1",
         "1 × 1",
@@ -180,6 +192,24 @@ fn run(
     warmup: Duration,
     seconds: u64,
 ) -> Result<Report> {
+    let (text, status) = reported(binary, words, server, warmup, seconds)?;
+    let report = Report::from_json(&text)
+        .with_context(|| format!("bench {} ended with {status}", words.join(" ")))?;
+    ensure!(
+        status.success() && report.is_clean(),
+        "the run is not clean:\n{report}"
+    );
+    Ok(report)
+}
+
+/// What one run of `apogee bench` printed as JSON, and how it ended.
+pub(super) fn reported(
+    binary: &Path,
+    words: &[String],
+    server: &Server,
+    warmup: Duration,
+    seconds: u64,
+) -> Result<(String, ExitStatus)> {
     let output = Command::new(binary)
         .arg("bench")
         .args(words)
@@ -190,14 +220,7 @@ fn run(
         .arg("--json")
         .stderr(Stdio::inherit())
         .output()?;
-    let text = String::from_utf8(output.stdout)?;
-    let report = Report::from_json(&text)
-        .with_context(|| format!("bench {} ended with {}", words.join(" "), output.status))?;
-    ensure!(
-        output.status.success() && report.is_clean(),
-        "the run is not clean:\n{report}"
-    );
-    Ok(report)
+    Ok((String::from_utf8(output.stdout)?, output.status))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 use protocol::frame::FRAME_BYTES_MAX;
 
-use crate::frames::PullFrame;
+use crate::frames::{Pull, PullFrame, Selects};
 use crate::load::Load;
 use crate::wire::connect;
 
@@ -43,10 +43,15 @@ pub(super) fn run(
     let mut half_body = [&announced[..], &header_bytes, whole_header].concat();
     half_body.resize(FRAME_BYTES_MAX / 2, b'x');
     let mut pulls = Vec::new();
+    let pull = Pull {
+        messages_max: 32,
+        wait_ms: None,
+        selects: Selects::All,
+    };
     for slot in 0..PULLS {
         let queue_id = (slot % load.queues as usize) as i32;
         let topic = &load.topic_names()[0];
-        PullFrame::new("deaf", topic, queue_id, slot, 32, None, load.codec).write(0, &mut pulls);
+        PullFrame::new("deaf", topic, queue_id, slot, &pull, load.codec).write(0, &mut pulls);
     }
     let kinds: [(&'static str, &[u8]); 3] = [
         ("length only", &announced),

@@ -167,3 +167,33 @@ fn a_reader_of_old_messages_runs_beside_a_producer() {
     assert!(report.alone.unwrap().count > 0);
     assert!(report.reader.unwrap().passes > 0);
 }
+
+#[test]
+fn a_filtered_backlog_gives_one_tag_of_four_and_all_of_it() {
+    let server = Server::start();
+    let workload = Workload::Filter {
+        backlog: 1_000,
+        messages_max: 32,
+    };
+    let load = Load {
+        tags: 4,
+        ..short(server.addr)
+    };
+    let report = clean(&load, &workload);
+    let sent = report.verified.acknowledged;
+    assert!(sent >= 1_000, "{report}");
+    let received = report.verified.received.unwrap();
+    assert_eq!(received.distinct, sent.div_ceil(4), "{received:?}");
+}
+
+#[test]
+fn the_queues_of_a_client_that_died_come_to_the_next_one() {
+    let server = Server::start();
+    let report = bench::run_hand_over(&bench::HandOver {
+        load: short(server.addr),
+        patience: Duration::from_secs(30),
+    })
+    .unwrap();
+    assert_eq!(report.queues, 4);
+    assert!(report.seconds > 1.0, "the holder may be about to come back");
+}
