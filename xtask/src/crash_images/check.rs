@@ -10,7 +10,7 @@ use protocol::record::{self, CheckBody};
 use storage::{Config, Read, ReadMode, ReadStatus, Store};
 
 use super::messages::{Message, QUEUES, settled};
-use super::traffic::{END_MS, Note, segment_start};
+use super::traffic::{END_MS, Note, queue_files_after, segment_start};
 use platform::random::Random;
 
 /// Numbers of the messages that are sent after a power cut begin here.
@@ -67,7 +67,7 @@ pub(crate) async fn check(
     mut known: Known,
     random: &mut Random,
 ) -> Result<()> {
-    let store = open(&disk, config)?;
+    let store = open(&disk, config, random)?;
     // What a recovery found is with the kernel; consumers see it once it is synced.
     ensure!(settled(&store).await, "a sync failed after the recovery");
     known.check(&store, random)?;
@@ -84,19 +84,19 @@ pub(crate) async fn check(
         }
         _ => return Ok(()),
     };
-    let store = open(&disk, config).context("the second time")?;
+    let store = open(&disk, config, random).context("the second time")?;
     ensure!(settled(&store).await, "a sync failed after the recovery");
     known.check(&store, random).context("the second time")
 }
 
-fn open(disk: &SimulatedDisk, config: &Config) -> Result<Arc<Store>> {
+fn open(disk: &SimulatedDisk, config: &Config, random: &mut Random) -> Result<Arc<Store>> {
     let clock = Arc::new(ManualClock::new(END_MS));
-    Store::open(
-        config.clone(),
-        Arc::new(disk.clone()) as Arc<dyn Disk>,
-        clock,
-    )
-    .context("the store does not open")
+    let config = Config {
+        queue_files_max: queue_files_after(random),
+        ..config.clone()
+    };
+    Store::open(config, Arc::new(disk.clone()) as Arc<dyn Disk>, clock)
+        .context("the store does not open")
 }
 
 impl Known {

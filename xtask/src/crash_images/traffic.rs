@@ -45,6 +45,21 @@ pub(crate) fn config(flush: FlushMode) -> Config {
     }
 }
 
+/// How many queues may have files of their own in one life of a recording: all six, or fewer than there are, so that the shared store takes
+/// them over at the start of a life or while it runs, and gives them back in the next.
+fn queue_files_max(seed: u64, life: u64) -> usize {
+    match (seed + life) % 3 {
+        0 => Config::default().queue_files_max,
+        1 => 4,
+        _ => 0,
+    }
+}
+
+/// The same for a disk that a power cut left.
+pub(crate) fn queue_files_after(random: &mut Random) -> usize {
+    queue_files_max(random.below(3), 0)
+}
+
 /// How the store of a recording syncs.
 pub(crate) fn flush_mode(seed: u64) -> FlushMode {
     if seed % 4 == 3 {
@@ -103,9 +118,13 @@ pub(crate) async fn record(seed: u64) -> Result<Vec<Operation>> {
     let clock = Arc::new(ManualClock::new(BEGIN_MS));
     let config = config(flush_mode(seed));
     let mut next = 0;
-    for _ in 0..LIVES {
+    for number in 0..LIVES {
+        let config = Config {
+            queue_files_max: queue_files_max(seed, number),
+            ..config.clone()
+        };
         let store = Store::open(
-            config.clone(),
+            config,
             Arc::new(disk.clone()) as Arc<dyn Disk>,
             Arc::clone(&clock) as _,
         )

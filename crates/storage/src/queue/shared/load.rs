@@ -7,7 +7,7 @@ use std::sync::Arc;
 use platform::disk::Disk;
 
 use super::names::{Names, Snapshot};
-use super::run::{self, Run};
+use super::run::{self, Run, Slot};
 use super::{Shared, min_behind};
 use crate::queue::{Queue, Table};
 
@@ -27,6 +27,30 @@ pub(crate) struct Opened {
 struct Span {
     min: u64,
     max: u64,
+}
+
+impl Span {
+    /// Adds an entry. The span is right for the records below `right_for`, of which none is in the log.
+    fn take(&mut self, slot: &Slot, right_for: u64) {
+        // A queue that was noted as empty begins with its next message, which need not be the one that was expected: those in
+        // between may have been lost with what was not synced, or have expired before they came into a run.
+        let is_empty = self.min >= self.max;
+        // A merged run also holds what was over when the span was noted.
+        let is_over = if slot.entry.is_filler() {
+            is_empty || slot.offset < self.min
+        } else {
+            slot.entry.physical < right_for
+        };
+        if is_over {
+            return;
+        }
+        self.min = if is_empty {
+            slot.offset
+        } else {
+            self.min.min(slot.offset)
+        };
+        self.max = self.max.max(slot.offset + 1);
+    }
 }
 
 const UNKNOWN: Span = Span {
@@ -190,9 +214,7 @@ fn read(
         let run = Arc::new(Run::open(disk, dir, from, to)?);
         if to > covered {
             run.for_each(|slot| {
-                let span = span(&mut spans, slot.number);
-                span.min = span.min.min(slot.offset);
-                span.max = span.max.max(slot.offset + 1);
+                span(&mut spans, slot.number).take(slot, right_for);
             })?;
         }
         runs.push(run);
@@ -214,4 +236,52 @@ fn span(spans: &mut Vec<Span>, number: u32) -> &mut Span {
         spans.resize(index + 1, UNKNOWN);
     }
     &mut spans[index]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::Entry;
+
+    fn slot(offset: u64, physical: u64) -> Slot {
+        let entry = Entry {
+            physical,
+            size: 1,
+            tags_code: 0,
+        };
+        Slot {
+            number: 1,
+            offset,
+            entry,
+        }
+    }
+
+    fn after(mut span: Span, slots: &[Slot], right_for: u64) -> (u64, u64) {
+        slots.iter().for_each(|slot| span.take(slot, right_for));
+        (span.min, span.max)
+    }
+
+    #[test]
+    fn a_queue_that_was_noted_as_empty_begins_with_its_next_message() {
+        let noted = Span { min: 16, max: 16 };
+        assert_eq!(after(noted, &[slot(19, 0), slot(20, 1)], 0), (19, 21));
+        let noted = Span { min: 16, max: 18 };
+        assert_eq!(after(noted, &[slot(18, 0)], 0), (16, 19));
+        assert_eq!(after(UNKNOWN, &[slot(5, 0)], 0), (5, 6));
+    }
+
+    #[test]
+    fn a_merged_run_does_not_bring_back_what_was_over() {
+        let merged = [slot(0, 10), slot(1, 50), slot(2, 120)];
+        assert_eq!(after(Span { min: 1, max: 2 }, &merged, 40), (1, 3));
+        assert_eq!(after(Span { min: 2, max: 2 }, &merged, 60), (2, 3));
+        let filler = Slot {
+            number: 1,
+            offset: 0,
+            entry: Entry::FILLER,
+        };
+        let behind = [filler, slot(1, 50)];
+        assert_eq!(after(Span { min: 1, max: 2 }, &behind, 40), (1, 2));
+        assert_eq!(after(UNKNOWN, &behind, 40), (1, 2));
+    }
 }
