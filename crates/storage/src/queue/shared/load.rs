@@ -77,7 +77,9 @@ pub(crate) fn open(
             .collect::<Vec<_>>()
     });
     let found_snapshot = snapshot.is_some();
-    let snapshot = snapshot.filter(|snapshot| snapshot.covered <= trusted.unwrap_or(0));
+    // One that covers nothing only says where queues go on: their entries are elsewhere, or are to be made again.
+    let snapshot = snapshot
+        .filter(|snapshot| snapshot.covered > 0 && snapshot.covered <= trusted.unwrap_or(0));
     let found = remove_untrusted(&**disk, dir, trusted.unwrap_or(0), log_min, &snapshot)?;
     let mut runs = Vec::with_capacity(found.len());
     let mut sound = trusted.is_some() && is_chain(&found, &snapshot, log_min);
