@@ -23,10 +23,15 @@ func (c *clients) instance() string         { return fmt.Sprintf("i%d", c.instan
 
 // producer is started, sends each message to the queue that it names, and never compresses.
 func (c *clients) producer(name string, selector producer.QueueSelector) (rocketmq.Producer, error) {
+	return c.producerIn(c.instance(), name, selector)
+}
+
+// producerIn shares the connections and heartbeats of that instance.
+func (c *clients) producerIn(instance, name string, selector producer.QueueSelector) (rocketmq.Producer, error) {
 	p, err := rocketmq.NewProducer(
 		producer.WithNsResolver(primitive.NewPassthroughResolver([]string{c.nameServer})),
 		producer.WithGroupName(c.group("p_"+name)),
-		producer.WithInstanceName(c.instance()),
+		producer.WithInstanceName(instance),
 		producer.WithQueueSelector(selector),
 		producer.WithCompressMsgBodyOverHowmuch(math.MaxInt32),
 		producer.WithRetry(2),

@@ -4,7 +4,6 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -23,20 +22,10 @@ const PROGRAM_MAX: Duration = Duration::from_secs(180);
 /// Ports that are tried before giving up.
 const PORT_ATTEMPTS: usize = 50;
 
-/// The jars of the Java server and our programs of `interop/java-peer`, fetched and built once a run.
-fn class_path() -> Result<&'static str> {
-    static CLASS_PATH: OnceLock<String> = OnceLock::new();
-    if CLASS_PATH.get().is_none() {
-        let path = toolchain::maven("java-peer", VERSION, "java-peer.jar")?;
-        CLASS_PATH.get_or_init(|| path);
-    }
-    Ok(CLASS_PATH.get().expect("it was set above"))
-}
-
 /// A virtual machine with that class path; `part` names the log configuration in its jar. Logs go below `home`.
 fn java(home: &Path, part: &str) -> Result<Command> {
     fs::create_dir_all(home.join("conf"))?;
-    let class_path = class_path()?;
+    let class_path = toolchain::maven("java-peer", VERSION, "java-peer.jar")?;
     let home = home.display();
     let mut command = Command::new("java");
     command
@@ -50,7 +39,7 @@ fn java(home: &Path, part: &str) -> Result<Command> {
         .arg("-Drocketmq.broker.diskSpaceWarningLevelRatio=0.99")
         .arg("--add-exports=java.base/sun.nio.ch=ALL-UNNAMED")
         .arg("--add-opens=java.base/java.nio=ALL-UNNAMED")
-        .args(["-cp", class_path]);
+        .args(["-cp", &class_path]);
     Ok(command)
 }
 

@@ -137,7 +137,7 @@ pub(crate) fn run_on_java() -> Result<Verdict> {
     let lines = format!("{DELAY_LEVELS}enablePropertyFilter=true\n");
     let peer = JavaPeer::start(data.path(), &lines)?;
     for (client, _) in &commands {
-        create_topics(&binary, &peer.nameserver, &prefix(*client))?;
+        create_topics(&binary, &peer.nameserver, client.name, TOPICS)?;
     }
     let failures = run_together(&mut commands, &peer.nameserver, data.path());
     peer.stop().context("the Java server after the clients")?;
@@ -173,7 +173,7 @@ fn run_all(clients: &[Client]) -> Result<Verdict> {
     let broker = Role::broker(&binary, data.path(), &nameserver.addr, DELAY_LEVELS)?;
     live::wait_for_broker(&nameserver.addr)?;
     for (client, _) in &commands {
-        create_topics(&binary, &nameserver.addr, &prefix(*client))?;
+        create_topics(&binary, &nameserver.addr, client.name, TOPICS)?;
     }
     let failures = run_together(&mut commands, &nameserver.addr, data.path());
     broker.stop().context("the broker after the clients")?;
@@ -215,9 +215,15 @@ fn run_together(commands: &mut [(Client, Command)], nameserver: &str, data: &Pat
         .collect()
 }
 
-/// With the command that a user would take.
-fn create_topics(binary: &Path, nameserver: &str, prefix: &str) -> Result<()> {
-    for (topic, queues) in TOPICS {
+/// Creates the topics of one client, with the command that a user would take.
+pub(super) fn create_topics(
+    binary: &Path,
+    nameserver: &str,
+    client: &str,
+    topics: &[(&str, u32)],
+) -> Result<()> {
+    let prefix = prefix(client);
+    for (topic, queues) in topics {
         create_topic(binary, nameserver, &format!("{prefix}_{topic}"), *queues)?;
     }
     Ok(())
@@ -240,9 +246,9 @@ pub(crate) fn create_topic(
     crate::cargo::run(&mut command)
 }
 
-/// Topic names have no dots.
-pub(super) fn prefix(client: Client) -> String {
-    client.name.replace('.', "_")
+/// What stands before the names of a client's topics, which have no dots.
+pub(super) fn prefix(client: &str) -> String {
+    client.replace('.', "_")
 }
 
 /// Runs one program to its last scenario and shows its lines.
@@ -252,7 +258,7 @@ fn one(client: Client, command: &mut Command, nameserver: &str, data: &Path) -> 
     std::fs::create_dir_all(&home)?;
     let command = command
         .env("HOME", &home)
-        .args([nameserver, &prefix(client), COUNT]);
+        .args([nameserver, &prefix(name), COUNT]);
     let output = data.join(format!("{name}.out"));
     let passed = scenarios(name, command, &output, LIMIT)?;
     if !passed.contains(&"PASS count".to_owned()) {
@@ -261,30 +267,57 @@ fn one(client: Client, command: &mut Command, nameserver: &str, data: &Path) -> 
     Ok(())
 }
 
-/// Runs one part of the Java program.
-pub(super) fn java_part(
-    version: &str,
-    arguments: [&str; 4],
-    output: &Path,
+/// Runs one part of the programs of these clients, all at once. Their topics have the client's name before their own.
+///
+/// # Errors
+/// When one cannot be built ([`Missing`] where its toolchain is not there), or did not pass.
+pub(super) fn run_part(
+    clients: &[&str],
+    part: &str,
+    nameserver: &str,
+    data: &Path,
     limit: Duration,
 ) -> Result<()> {
-    let mut command = java(version, &[], "interop.Main")?;
-    let name = format!("java-{version}");
-    let part = format!("PASS {}", arguments[3]);
-    let passed = scenarios(&name, command.args(arguments), output, limit)?;
-    if !passed.contains(&part) {
-        bail!("{name} ended without {part}");
+    let mut commands = Vec::new();
+    for name in clients {
+        let client = named(name).with_context(|| format!("{name} is not in the list"))?;
+        let mut command = client.command()?;
+        let home = toolchain::directory("home")?.join(name);
+        std::fs::create_dir_all(&home)?;
+        command
+            .env("HOME", &home)
+            .args([nameserver, &prefix(name), "0", part]);
+        commands.push((*name, command));
     }
-    Ok(())
+    let failures: Vec<String> = thread::scope(|scope| {
+        let running: Vec<_> = commands
+            .into_iter()
+            .map(|(name, command)| scope.spawn(move || one_part(name, command, part, data, limit)))
+            .collect();
+        let joined = running
+            .into_iter()
+            .map(|each| each.join().expect("a runner does not panic"));
+        joined
+            .filter_map(|result| Some(format!("{:#}", result.err()?)))
+            .collect()
+    });
+    match failures.is_empty() {
+        true => Ok(()),
+        false => bail!("{}", failures.join("; ")),
+    }
 }
 
-/// Runs one part of the Go program.
-pub(super) fn go_part(arguments: [&str; 4], output: &Path, limit: Duration) -> Result<()> {
-    let mut command = Command::new(toolchain::go()?);
-    let part = format!("PASS {}", arguments[3]);
-    let passed = scenarios("go", command.args(arguments), output, limit)?;
-    if !passed.contains(&part) {
-        bail!("go ended without {part}");
+fn one_part(
+    name: &str,
+    mut command: Command,
+    part: &str,
+    data: &Path,
+    limit: Duration,
+) -> Result<()> {
+    let output = data.join(format!("{name}-{part}.out"));
+    let passed = scenarios(name, &mut command, &output, limit)?;
+    if !passed.contains(&format!("PASS {part}")) {
+        bail!("{name} ended without PASS {part}");
     }
     Ok(())
 }

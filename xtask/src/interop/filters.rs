@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::future::ready;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -25,9 +24,9 @@ const TOPIC: &str = "filtered";
 /// How long anything may take that happens by itself. A Java group rebalances every twenty seconds.
 const PATIENCE: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(10);
-/// The Java programs of the official clients.
-const JAVA_CLIENTS: [&str; 2] = ["4.9.8", "5.3.3"];
-const JAVA_LIMIT: Duration = Duration::from_secs(180);
+/// Clients that select by expressions.
+const CLIENTS: &[&str] = &["java-4.9.8", "java-5.3.3"];
+const PROGRAM_LIMIT: Duration = Duration::from_secs(180);
 
 /// What no server takes, so that its consumer does not start.
 const REFUSED: &[&str] = &[
@@ -88,11 +87,11 @@ pub(super) fn run() -> Result<Verdict> {
             runtime
                 .block_on(on_side)
                 .with_context(|| format!("the Rust client against {side:?}"))?;
-            for version in JAVA_CLIENTS {
-                java(&binary, nameserver, version, dir.path())
-                    .with_context(|| format!("Java {version} against {side:?}"))?;
+            for client in CLIENTS {
+                clients::create_topics(&binary, nameserver, client, &[("selected", 2)])?;
             }
-            Ok(())
+            clients::run_part(CLIENTS, "select", nameserver, dir.path(), PROGRAM_LIMIT)
+                .with_context(|| format!("against {side:?}"))
         })?;
     }
     Ok(Verdict::Passed)
@@ -225,19 +224,6 @@ async fn consumers(nameserver: &str) -> Result<()> {
 fn names(messages: &[Received]) -> Vec<String> {
     let name = |message: &Received| String::from_utf8_lossy(&message.body).into_owned();
     messages.iter().map(name).collect()
-}
-
-/// The scenarios of the official client.
-fn java(binary: &Path, nameserver: &str, version: &str, dir: &Path) -> Result<()> {
-    let prefix = format!("filters_{}", version.replace('.', "_"));
-    create_topic(binary, nameserver, &format!("{prefix}_selected"), 2)?;
-    let output = dir.join(format!("{prefix}.out"));
-    clients::java_part(
-        version,
-        [nameserver, &prefix, "0", "select"],
-        &output,
-        JAVA_LIMIT,
-    )
 }
 
 #[cfg(test)]

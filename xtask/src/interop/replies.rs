@@ -1,6 +1,5 @@
 //! Requests that are answered by message, on the official clients and the Rust client, against Apogee and the Java broker with the same assertions.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ const COUNT: usize = 40;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long is waited for a reply that does not come.
 const IN_VAIN: Duration = Duration::from_secs(1);
-const JAVA_CLIENTS: [&str; 2] = ["4.9.8", "5.3.3"];
+const CLIENTS: &[&str] = &["java-4.9.8", "java-5.3.3", "go"];
 const PROGRAM_LIMIT: Duration = Duration::from_secs(180);
 
 /// Both servers, one after the other.
@@ -40,29 +39,15 @@ pub(super) fn run() -> Result<Verdict> {
                 .block_on(rust(nameserver))
                 .with_context(|| format!("the Rust client against {side:?}"))?;
             eprintln!("   {side:?}: the Rust client's requests got their replies");
-            for version in JAVA_CLIENTS {
-                let prefix = format!("java_{}", version.replace('.', "_"));
-                topics(&binary, nameserver, &prefix)?;
-                let output = dir.path().join(format!("{prefix}.out"));
-                let arguments = [nameserver, &prefix, "0", "request"];
-                clients::java_part(version, arguments, &output, PROGRAM_LIMIT)
-                    .with_context(|| format!("Java {version} against {side:?}"))?;
+            for client in CLIENTS {
+                let topics = &[("requested", 2), ("send", 2)];
+                clients::create_topics(&binary, nameserver, client, topics)?;
             }
-            let prefix = "go";
-            topics(&binary, nameserver, prefix)?;
-            let output = dir.path().join("go.out");
-            clients::go_part([nameserver, prefix, "0", "request"], &output, PROGRAM_LIMIT)
-                .with_context(|| format!("Go against {side:?}"))
+            clients::run_part(CLIENTS, "request", nameserver, dir.path(), PROGRAM_LIMIT)
+                .with_context(|| format!("against {side:?}"))
         })?;
     }
     Ok(Verdict::Passed)
-}
-
-fn topics(binary: &Path, nameserver: &str, prefix: &str) -> Result<()> {
-    for topic in ["requested", "send"] {
-        create_topic(binary, nameserver, &format!("{prefix}_{topic}"), 2)?;
-    }
-    Ok(())
 }
 
 async fn rust(nameserver: &str) -> Result<()> {

@@ -1,8 +1,10 @@
 //! Fetching and building the programs on the official clients, with their languages' own package managers, into `target/interop`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
@@ -49,8 +51,28 @@ pub(crate) fn need(programs: &[(&str, &str)]) -> Result<()> {
     Ok(())
 }
 
-/// Builds a Maven project of `interop/` and gives the class path of its jar and all it needs.
+/// What was built in this run, by what it was built from.
+static BUILT: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+
+/// What `build` makes, made once a run.
+fn once(name: String, build: impl FnOnce() -> Result<String>) -> Result<String> {
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(made) = built.get(&name) {
+        return Ok(made.clone());
+    }
+    let made = build()?;
+    built.insert(name, made.clone());
+    Ok(made)
+}
+
+/// Builds a Maven project of `interop/`, once a run, and gives the class path of its jar and all it needs.
 pub(crate) fn maven(project: &str, version: &str, jar: &str) -> Result<String> {
+    once(format!("{project}-{version}"), || {
+        build_maven(project, version, jar)
+    })
+}
+
+fn build_maven(project: &str, version: &str, jar: &str) -> Result<String> {
     need(&[("java", "-version"), ("mvn", "-version")])?;
     let out = directory(&format!("{project}-{version}"))?;
     // Maven writes beside the pom what cannot be told to go elsewhere, so it works on a copy.
@@ -69,8 +91,13 @@ pub(crate) fn maven(project: &str, version: &str, jar: &str) -> Result<String> {
     ))
 }
 
-/// Builds the Go program.
+/// Builds the Go program, once a run.
 pub(crate) fn go() -> Result<PathBuf> {
+    let program = once("go".to_owned(), || Ok(build_go()?.display().to_string()));
+    Ok(PathBuf::from(program?))
+}
+
+fn build_go() -> Result<PathBuf> {
     need(&[("go", "version")])?;
     let program = directory("go")?.join("interop");
     run(Command::new("go")

@@ -3,8 +3,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -48,15 +50,8 @@ pub(super) fn run() -> Result<Verdict> {
     for side in [Side::Apogee, Side::Java] {
         let dir = tempfile::tempdir()?;
         side.on(dir.path(), &binary, CONFIG, &[], |nameserver| {
-            for client in CLIENTS {
-                match one(client, nameserver, dir.path(), &binary) {
-                    Ok(()) => {}
-                    Err(error) => match error.downcast::<Missing>() {
-                        Ok(absent) => missing.push(format!("{client}: {absent}")),
-                        Err(error) => return Err(error.context(format!("{client} on {side:?}"))),
-                    },
-                }
-            }
+            missing = clients_on(nameserver, dir.path(), &binary)
+                .with_context(|| format!("on {side:?}"))?;
             Ok(())
         })?;
     }
@@ -86,17 +81,44 @@ pub(super) fn run() -> Result<Verdict> {
     }
 }
 
+/// Runs the clients' scenarios, all at once. Gives the toolchains that are not there.
+fn clients_on(nameserver: &str, dir: &Path, binary: &Path) -> Result<Vec<String>> {
+    let mut missing = Vec::new();
+    let mut commands = Vec::new();
+    for name in CLIENTS {
+        match clients::named(name)
+            .context("the client is in the list")?
+            .command()
+        {
+            Ok(command) => commands.push((*name, command)),
+            Err(error) => match error.downcast::<Missing>() {
+                Ok(absent) => missing.push(format!("{name}: {absent}")),
+                Err(error) => return Err(error.context(format!("preparing {name}"))),
+            },
+        }
+        clients::create_topics(binary, nameserver, name, &[("transactions", 1)])?;
+    }
+    thread::scope(|scope| {
+        let running: Vec<_> = commands
+            .into_iter()
+            .map(|(name, command)| scope.spawn(move || one(name, command, nameserver, dir)))
+            .collect();
+        let joined = running
+            .into_iter()
+            .map(|each| each.join().expect("a runner does not panic"));
+        joined.collect::<Result<Vec<()>>>()
+    })?;
+    Ok(missing)
+}
+
 /// Runs one client's scenarios and shows their lines.
-fn one(name: &str, nameserver: &str, dir: &Path, binary: &Path) -> Result<()> {
-    let client = clients::named(name).context("the client is in the list")?;
-    let prefix = clients::prefix(client);
-    create_topic(binary, nameserver, &format!("{prefix}_transactions"), 1)?;
+fn one(name: &str, mut command: Command, nameserver: &str, dir: &Path) -> Result<()> {
     let home = toolchain::directory("home")?.join(name);
     fs::create_dir_all(&home)?;
-    let mut command = client.command()?;
-    let command = command
-        .env("HOME", &home)
-        .args([nameserver, &prefix, "transactions"]);
+    let command =
+        command
+            .env("HOME", &home)
+            .args([nameserver, &clients::prefix(name), "transactions"]);
     let output = dir.join(format!("{name}.out"));
     let mut program = Running::start(name, command, &output)?;
     let ended = program.wait(CLIENT_MAX);
@@ -116,7 +138,7 @@ fn one(name: &str, nameserver: &str, dir: &Path, binary: &Path) -> Result<()> {
             let kept = toolchain::directory("failed")?.join(format!("{name}-transactions.out"));
             fs::write(&kept, &printed)?;
             bail!(
-                "{scenario} did not pass; all it printed is in {}",
+                "{name}: {scenario} did not pass; all it printed is in {}",
                 kept.display()
             );
         }

@@ -3,6 +3,7 @@ package interop;
 import static interop.Scenarios.await;
 import static interop.Scenarios.check;
 
+import java.lang.reflect.Method;
 import java.nio.charset.StandardCharsets;
 import java.util.Set;
 import java.util.concurrent.ConcurrentSkipListSet;
@@ -14,6 +15,7 @@ import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.exception.RequestTimeoutException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.RequestCallback;
+import org.apache.rocketmq.client.producer.RequestResponseFuture;
 import org.apache.rocketmq.client.utils.MessageUtil;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
@@ -54,8 +56,9 @@ final class Requesting {
             return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
         });
         consumer.start();
-        // The first requests would else wait for the consumer's first share of the queues.
-        asker.send(message(topic, "plain"));
+        // The first requests would else wait for the consumer's first share of the queues. Not from the asker: a producer that knows the route
+        // sends no heartbeat before it asks, and no server can pass a reply to a client that it has not heard of.
+        replier.send(message(topic, "plain"));
         await(60, "the first message", () -> last.get() != null);
         scenarios.run("request-sync", () -> sync(asker, topic));
         scenarios.run("request-async", () -> async(asker, topic));
@@ -75,7 +78,20 @@ final class Requesting {
         return new String(message.getBody(), StandardCharsets.UTF_8);
     }
 
+    /** The client of 5.3.3 takes the answer to its send for the end of the waiting, so that most replies come to nobody, whatever the server. */
+    private static boolean givesUpAtOnce() {
+        for (Method method : RequestResponseFuture.class.getMethods()) {
+            if (method.getName().equals("acquireCountDownLatch")) {
+                return true;
+            }
+        }
+        return false;
+    }
+
     private static void sync(DefaultMQProducer asker, String topic) throws Exception {
+        if (givesUpAtOnce()) {
+            throw new Scenarios.Skip("this client does not wait for the reply");
+        }
         for (int i = 0; i < COUNT; i++) {
             Message question = message(topic, "question " + i);
             Message reply = asker.request(question, TTL_MS);
