@@ -1,10 +1,10 @@
 //! What brokers ask of a client: to share the queues anew (40), to go on elsewhere (220), to say where it is (221) and how it is
 //! (307), to consume one message (309); and how a transaction ended (39); and replies (326).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
 use protocol::body::{
     ConsumeMessageDirectlyResult, ConsumerRunningInfo, GetConsumerStatusBody, ProcessQueueInfo,
@@ -68,6 +68,9 @@ pub(crate) struct Pushes {
     /// Where the client looks for routes; part of what it tells.
     nameservers: String,
     consumer: RwLock<Option<Weak<dyn Asked>>>,
+    /// Servers to which a connection was made since somebody looked: as many as there are addresses.
+    connected: Mutex<BTreeSet<String>>,
+    connection: Notify,
 }
 
 impl Pushes {
@@ -81,6 +84,29 @@ impl Pushes {
     /// Woken when a broker says that the group's members changed.
     pub(crate) fn rebalance_signal(&self) -> &Arc<Notify> {
         &self.rebalance
+    }
+
+    /// Woken when a connection was made.
+    pub(crate) fn connection_signal(&self) -> &Notify {
+        &self.connection
+    }
+
+    /// To whom connections were made since this was asked before.
+    pub(crate) fn take_connected(&self) -> BTreeSet<String> {
+        let mut connected = self
+            .connected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *connected)
+    }
+
+    /// The server at `addr` has heard who this client is.
+    pub(crate) fn heard(&self, addr: &str) {
+        let mut connected = self
+            .connected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        connected.remove(addr);
     }
 
     /// From here on `consumer` answers, until it is dropped.
@@ -239,6 +265,15 @@ impl InboundHandler for Pushes {
         }
         let answer = answer.unwrap_or_else(|refusal| refusal);
         Box::pin(std::future::ready(Some(answer)))
+    }
+
+    fn on_connect(&self, addr: &str) {
+        let mut connected = self
+            .connected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        connected.insert(addr.to_owned());
+        self.connection.notify_one();
     }
 }
 

@@ -1,6 +1,6 @@
 //! The requests that consumers make of the broker that holds a queue.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol::body::{
     CheckClientRequestBody, GetConsumerListByGroupResponseBody, LockBatchRequestBody,
@@ -73,6 +73,14 @@ pub(crate) enum PullFound {
     OffsetMoved,
 }
 
+/// Whether a broker refuses a pull since it does not know what the group subscribes to.
+fn forgot_the_group(code: ResponseCode) -> bool {
+    matches!(
+        code,
+        ResponseCode::SUBSCRIPTION_NOT_EXIST | ResponseCode::SUBSCRIPTION_NOT_LATEST
+    )
+}
+
 impl Instance {
     pub(crate) async fn pull(&self, call: &PullCall<'_>) -> Result<PullAnswer, Error> {
         let addr = self.master_of(call.queue)?;
@@ -113,9 +121,13 @@ impl Instance {
             RequestCode::PULL_MESSAGE
         };
         let timeout = PULL_TIMEOUT.max(call.suspend + CALL_TIMEOUT);
-        let response = self
-            .call_any(&addr, Command::request(code, &header), timeout)
-            .await?;
+        let pull = || self.call_any(&addr, Command::request(code, &header), timeout);
+        let mut response = pull().await?;
+        if forgot_the_group(response.response_code()) {
+            // It was started again, or heard an older heartbeat behind a newer one.
+            self.greet_again(&addr, Instant::now()).await;
+            response = pull().await?;
+        }
         let found = match response.response_code() {
             ResponseCode::SUCCESS => {
                 let messages =

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, RwLock, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use protocol::body::{HeartbeatData, TopicRouteData};
 use protocol::code::{RequestCode, ResponseCode};
@@ -38,6 +38,8 @@ pub(crate) struct Instance {
     /// What the heartbeat says of this client.
     identity: Mutex<HeartbeatData>,
     pushes: Arc<Pushes>,
+    /// When brokers that had forgotten this client were last told who it is, by address.
+    greeted: tokio::sync::Mutex<HashMap<String, Instant>>,
     stopping: watch::Sender<bool>,
     stopped: AtomicBool,
     maintenance: Mutex<Option<JoinHandle<()>>>,
@@ -64,6 +66,7 @@ impl Instance {
             brokers: RwLock::default(),
             identity: Mutex::new(identity),
             pushes,
+            greeted: tokio::sync::Mutex::default(),
             stopping: watch::Sender::new(false),
             stopped: AtomicBool::new(false),
             maintenance: Mutex::new(None),
@@ -73,19 +76,25 @@ impl Instance {
     /// Starts the periodic work. The task holds a weak reference: an instance dropped without shutdown ends it.
     pub(crate) fn start(self: &Arc<Self>) {
         let weak = Arc::downgrade(self);
+        let pushes = Arc::clone(&self.pushes);
         let mut stopping = self.stopping.subscribe();
         let task = tokio::spawn(async move {
             let mut period = tokio::time::interval(MAINTENANCE_PERIOD);
             period.set_missed_tick_behavior(MissedTickBehavior::Delay);
             period.tick().await;
             loop {
-                tokio::select! {
+                let again = tokio::select! {
                     _ = stopping.changed() => return,
-                    _ = period.tick() => {}
-                }
+                    _ = period.tick() => false,
+                    () = pushes.connection_signal().notified() => true,
+                };
                 let Some(instance) = weak.upgrade() else {
                     return;
                 };
+                if again {
+                    instance.greet_reconnected().await;
+                    continue;
+                }
                 instance.refresh_routes().await;
                 instance.heartbeat().await;
             }
@@ -310,6 +319,25 @@ impl Instance {
         }
     }
 
+    /// Says to brokers to which a connection was made who is behind it: one that was started again knows nobody, and pushes nothing to a
+    /// client that it does not know.
+    async fn greet_reconnected(&self) {
+        let connected = self.pushes.take_connected();
+        for addr in self.broker_addresses().intersection(&connected) {
+            self.heartbeat_one(addr).await;
+        }
+    }
+
+    /// Says to a broker that refused a request at that time who this client is, unless it has heard so since. Whoever comes meanwhile waits
+    /// for the same heartbeat.
+    pub(crate) async fn greet_again(&self, addr: &str, refused: Instant) {
+        let mut greeted = self.greeted.lock().await;
+        if greeted.get(addr).is_none_or(|at| *at < refused) {
+            self.heartbeat_one(addr).await;
+            greeted.insert(addr.to_owned(), Instant::now());
+        }
+    }
+
     async fn heartbeat_one(&self, addr: &str) {
         let identity = self.identity.lock().expect("no holder panics").clone();
         if identity.producer_data_set.is_empty() && identity.consumer_data_set.is_empty() {
@@ -317,8 +345,9 @@ impl Instance {
         }
         let body = json::encode(&identity);
         let request = Command::request(RequestCode::HEART_BEAT, &()).with_body(body);
-        if let Err(error) = self.call(addr, request, CALL_TIMEOUT).await {
-            tracing::warn!(addr, %error, "heartbeat not taken");
+        match self.call(addr, request, CALL_TIMEOUT).await {
+            Ok(_) => self.pushes.heard(addr),
+            Err(error) => tracing::warn!(addr, %error, "heartbeat not taken"),
         }
     }
 

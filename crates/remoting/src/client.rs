@@ -126,6 +126,9 @@ pub trait InboundHandler: Send + Sync + 'static {
         addr: &str,
         command: Command,
     ) -> Pin<Box<dyn Future<Output = Option<Command>> + Send>>;
+
+    /// A connection to the server at `addr` was made, the first or another: the server knows nothing of who is behind it. Returns at once.
+    fn on_connect(&self, addr: &str);
 }
 
 /// For a client that only asks: whatever a server sends is dropped.
@@ -140,6 +143,8 @@ impl InboundHandler for NoPushes {
     ) -> Pin<Box<dyn Future<Output = Option<Command>> + Send>> {
         Box::pin(std::future::ready(None))
     }
+
+    fn on_connect(&self, _: &str) {}
 }
 
 /// A client. Cheap to clone; all clones share their connections, which are closed with the last of them.
@@ -398,6 +403,8 @@ impl Slot {
         let connection = made.connection().clone();
         let replaced = self.link().replace(made);
         drop(replaced);
+        drop(failure);
+        shared.handler.on_connect(&self.addr);
         if shared.shut_down.load(Ordering::SeqCst) {
             // Shutdown has closed what it found, which may have been before this one was there.
             self.close();

@@ -35,6 +35,8 @@ impl InboundHandler for Told {
         let _ = self.0.send(header.consumer_group);
         Box::pin(async { None })
     }
+
+    fn on_connect(&self, _: &str) {}
 }
 
 /// A consumer with a connection of its own.

@@ -35,6 +35,8 @@ impl InboundHandler for Asked {
         }
         Box::pin(std::future::ready(answer))
     }
+
+    fn on_connect(&self, _: &str) {}
 }
 
 pub(crate) struct Member {

@@ -36,6 +36,8 @@ impl InboundHandler for Asker {
         let answer = Command::response(self.code, Some("said the asker".to_owned()));
         Box::pin(async { Some(answer) })
     }
+
+    fn on_connect(&self, _: &str) {}
 }
 
 /// A client `asker` that produces and takes replies.

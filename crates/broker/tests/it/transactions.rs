@@ -137,6 +137,8 @@ impl InboundHandler for Asked {
         }
         Box::pin(async { None })
     }
+
+    fn on_connect(&self, _: &str) {}
 }
 
 /// A producer with a connection of its own.

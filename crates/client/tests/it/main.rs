@@ -7,6 +7,7 @@
 mod asked;
 mod cluster;
 mod consuming;
+mod forgotten;
 mod popping;
 mod producing;
 mod requesting;

@@ -203,6 +203,8 @@ impl InboundHandler for Pushes {
             .send_modify(|received| received.push((addr.to_owned(), command)));
         Box::pin(async move { answer })
     }
+
+    fn on_connect(&self, _: &str) {}
 }
 
 /// A server with its service.
