@@ -19,8 +19,8 @@ const SCENARIO_TOPIC: &str = "scenario";
 const SHORT: usize = 30;
 /// Messages of a step that wait for the next, two more that are taken back.
 const LONG: usize = 30;
-/// Longer than a server takes to stop and the other to start.
-const LONG_DELAY: Duration = Duration::from_secs(45);
+/// Longer than a server takes to stop and the other to start, so that one of them is taken back by the other.
+const LONG_DELAY: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Java, Apogee, Java: each delivers what the one before left waiting, and takes back what the one before gave a handle for.
@@ -41,12 +41,16 @@ pub(super) fn run() -> Result<Verdict> {
             CONFIG,
             &[TOPIC, SCENARIO_TOPIC],
             |nameserver| {
+                let context = || format!("step {step}, on {side:?}");
+                runtime
+                    .block_on(take_back(nameserver, &left))
+                    .with_context(context)?;
                 if step < 2 {
                     scenario(side, nameserver, dir.path())?;
                 }
                 left = runtime
-                    .block_on(exchange(side, nameserver, step, &left))
-                    .with_context(|| format!("step {step}, on {side:?}"))?;
+                    .block_on(exchange(side, nameserver, step))
+                    .with_context(context)?;
                 Ok(())
             },
         )?;
@@ -75,22 +79,24 @@ fn scenario(side: Side, nameserver: &str, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Takes back and receives what the step before left waiting, sends and receives messages of its own, and leaves some: their handles.
-async fn exchange(
-    side: Side,
-    nameserver: &str,
-    step: usize,
-    left: &[String],
-) -> Result<Vec<String>> {
-    let producer = Producer::builder("timed_producers", nameserver).start()?;
-    let reader = PullConsumer::new("timed_reader", nameserver)?;
-    let queue = reader.queues(TOPIC).await?.remove(0);
-    if let Some(handle) = left.first() {
+/// Takes back what the other side stored and gave these handles for.
+async fn take_back(nameserver: &str, handles: &[String]) -> Result<()> {
+    let producer = Producer::builder("timed_recallers", nameserver).start()?;
+    for handle in handles {
         producer
             .recall(TOPIC, handle)
             .await
             .context("taking back what the other side stored")?;
     }
+    producer.shutdown().await;
+    Ok(())
+}
+
+/// Receives what the step before left waiting, sends and receives messages of its own, and leaves some: their handles.
+async fn exchange(side: Side, nameserver: &str, step: usize) -> Result<Vec<String>> {
+    let producer = Producer::builder("timed_producers", nameserver).start()?;
+    let reader = PullConsumer::new("timed_reader", nameserver)?;
+    let queue = reader.queues(TOPIC).await?.remove(0);
     let mut want = Vec::new();
     for number in 0..SHORT {
         let body = format!("{step} short {number}");

@@ -43,7 +43,7 @@ const COUNT: usize = 10;
 /// How long anything may take that happens by itself.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Both servers with every client, then both orders of sides on one directory.
+/// Both servers with every client, then a directory for each order of sides, both at once.
 pub(super) fn run() -> Result<Verdict> {
     let binary = live::binary()?;
     let mut missing = Vec::new();
@@ -55,30 +55,40 @@ pub(super) fn run() -> Result<Verdict> {
             Ok(())
         })?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    for first in [Side::Apogee, Side::Java] {
-        let dir = tempfile::tempdir()?;
-        for (step, side) in [first, first.other(), first].into_iter().enumerate() {
-            let context =
-                || format!("step {step}, on {side:?}, in a directory that {first:?} made");
-            side.on(dir.path(), &binary, DIRECTORY_CONFIG, &[], |nameserver| {
-                create_topic(&binary, nameserver, TOPIC, 1)?;
-                runtime
-                    .block_on(exchange(nameserver, step))
-                    .with_context(context)
-            })?;
-        }
-        let second = first.other();
-        eprintln!(
-            "   {first:?}, {second:?}, {first:?}: what was pending was asked for and came once"
-        );
-    }
+    thread::scope(|scope| {
+        let orders = [Side::Apogee, Side::Java].map(|first| {
+            let binary = &binary;
+            scope.spawn(move || one_directory(first, binary))
+        });
+        let joined = orders
+            .into_iter()
+            .map(|each| each.join().expect("an order of sides does not panic"));
+        joined.collect::<Result<Vec<()>>>()
+    })?;
     match missing.is_empty() {
         true => Ok(Verdict::Passed),
         false => Ok(Verdict::NotRun(missing.join("; "))),
     }
+}
+
+/// One directory, which this side makes, the other goes on with, and this one again.
+fn one_directory(first: Side, binary: &Path) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let dir = tempfile::tempdir()?;
+    for (step, side) in [first, first.other(), first].into_iter().enumerate() {
+        let context = || format!("step {step}, on {side:?}, in a directory that {first:?} made");
+        side.on(dir.path(), binary, DIRECTORY_CONFIG, &[], |nameserver| {
+            create_topic(binary, nameserver, TOPIC, 1)?;
+            runtime
+                .block_on(exchange(nameserver, step))
+                .with_context(context)
+        })?;
+    }
+    let second = first.other();
+    eprintln!("   {first:?}, {second:?}, {first:?}: what was pending was asked for and came once");
+    Ok(())
 }
 
 /// Runs the clients' scenarios, all at once. Gives the toolchains that are not there.
