@@ -39,17 +39,13 @@ const PARTS: &[(&str, Part)] = &[
     ("mqadmin", mqadmin::run),
     ("directories", directories::run),
     ("redelivery", redelivery::run),
-];
-
-/// Parts that run when they are named, and not in a whole run: they have not been seen to pass from one end to the other.
-const NAMED_PARTS: &[(&str, Part)] = &[
-    ("java-on-java", clients::run_on_java),
     ("filters", filters::run),
     ("pop", pop::run),
     ("timers", timers::run),
     ("timer-kills", timer_kills::run),
     ("transactions", transactions::run),
     ("replies", replies::run),
+    ("java-on-java", clients::run_on_java),
 ];
 
 /// Runs all parts, or the one that is named; nothing when no part has that name. A client's name runs that client alone.
@@ -59,8 +55,6 @@ pub(crate) fn outcomes(wanted: Option<&str>) -> Vec<Outcome> {
         .filter(|(name, _)| wanted.is_none_or(|wanted| wanted == *name))
         .map(|(name, part)| timed(name, *part))
         .collect();
-    let named = NAMED_PARTS.iter().filter(|(name, _)| wanted == Some(*name));
-    outcomes.extend(named.map(|(name, part)| timed(name, *part)));
     if let Some(client) = wanted.and_then(clients::named) {
         outcomes.push(timed(client.name, || clients::run_only(client)));
     }

@@ -19,8 +19,10 @@ const SCENARIO_TOPIC: &str = "scenario";
 const SHORT: usize = 30;
 /// Messages of a step that wait for the next, two more that are taken back.
 const LONG: usize = 30;
-/// Longer than a server takes to stop and the other to start, so that one of them is taken back by the other.
-const LONG_DELAY: Duration = Duration::from_secs(30);
+/// Longer than a server takes to stop.
+const LONG_DELAY: Duration = Duration::from_secs(20);
+/// Of messages that are taken back: longer than a server takes to stop and the other to start.
+const RECALLED_DELAY: Duration = Duration::from_secs(600);
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Java, Apogee, Java: each delivers what the one before left waiting, and takes back what the one before gave a handle for.
@@ -151,8 +153,13 @@ async fn exchange(side: Side, nameserver: &str, step: usize) -> Result<Vec<Strin
     let mut handles = Vec::new();
     for number in 0..LONG + 2 {
         let body = format!("{step} long {number}");
+        let delay = if number < LONG {
+            LONG_DELAY
+        } else {
+            RECALLED_DELAY
+        };
         let sent = producer
-            .send(Message::new(TOPIC, body).deliver_after(LONG_DELAY))
+            .send(Message::new(TOPIC, body).deliver_after(delay))
             .await?;
         if number >= LONG {
             handles.extend(sent.recall_handle);
