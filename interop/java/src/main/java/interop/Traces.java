@@ -43,15 +43,15 @@ final class Traces {
         Map<String, Boolean> seen = new ConcurrentHashMap<>();
         DefaultMQPushConsumer consumer = consumer(topic, seen);
         await(30, "the traced message", () -> seen.containsKey(id));
-        // What waits to be noted leaves at the end.
-        producer.shutdown();
-        consumer.shutdown();
         List<TraceContext> notes = new ArrayList<>();
-        await(30, "notes of sending and consuming", () -> {
+        // Before both shut down: the client gives what waits to be noted half a second then, and loses the rest.
+        await(60, "notes of sending and consuming", () -> {
             notes.clear();
             notes.addAll(notesOf(id));
             return has(notes, "Pub") && has(notes, "SubBefore") && has(notes, "SubAfter");
         });
+        producer.shutdown();
+        consumer.shutdown();
         for (TraceContext note : notes) {
             if (note.getTraceType().name().equals("Pub")) {
                 check(note.isSuccess() && topic.equals(note.getTraceBeans().get(0).getTopic()), "Pub of " + note.getTraceBeans().get(0).getTopic());
