@@ -200,6 +200,14 @@ configuration::keys! {
         max_index_num: u32 = 20000000, "maxIndexNum", within 2..=2000000000;
         /// Messages that a query by key gives at most, unless its client says.
         default_query_max_num: u32 = 32, "defaultQueryMaxNum", within 1..=65535;
+        /// Whether there are light queues (LMQ): topics `%LMQ%name` with one queue, which need not be created. Offsets of consumers are then kept in
+        /// `lmqConsumerOffset.json`. Holds from the next start on.
+        enable_lmq: bool = false, "enableLmq";
+        /// Whether, with `enableLmq`, a message lies in the light queues that its property INNER_MULTI_DISPATCH names, besides its topic. Holds from the
+        /// next start on.
+        enable_multi_dispatch: bool = false, "enableMultiDispatch";
+        /// Light queues that messages may name, in all.
+        max_lmq_consume_queue_num: u32 = 20000, "maxLmqConsumeQueueNum", unit "queues", within 0..=2147483647;
         /// Port for replicas, told to name servers.
         ha_listen_port: u16 = 10912, "haListenPort";
         /// How long a message of each delay level waits, level 1 first: numbers with the unit s, m, h or d, separated by spaces; 256 at most.

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use platform::disk::Disk;
 use protocol::body::{DataVersion, SubscriptionGroupConfig, SubscriptionGroupWrapper};
-use protocol::topic;
+use protocol::{light, topic};
 use serde::{Deserialize, Serialize};
 
 use crate::persist::{self, Kept, LoadError, Snapshot};
@@ -35,6 +35,8 @@ const FORBIDDEN_READ: i32 = 1 << 2;
 pub(crate) struct Groups {
     table: RwLock<Table>,
     kept: Kept,
+    /// Whether the names of light queues are groups.
+    light: bool,
 }
 
 #[derive(Debug)]
@@ -133,6 +135,7 @@ impl Groups {
         let groups = Groups {
             table: RwLock::new(table),
             kept,
+            light: false,
         };
         if found.had_journal
             && let Err(error) = groups.fold()
@@ -153,7 +156,19 @@ impl Groups {
 
     /// A group, if it exists.
     pub(crate) fn get(&self, group: &str) -> Option<Arc<SubscriptionGroupConfig>> {
-        self.read().groups.get(group).cloned()
+        let known = self.read().groups.get(group).cloned();
+        known.or_else(|| self.is_light(group).then(|| Arc::new(new_group(group))))
+    }
+
+    /// The same table, where the names of light queues are groups that always exist, or not.
+    pub(crate) fn with_light(mut self, light: bool) -> Groups {
+        self.light = light;
+        self
+    }
+
+    /// Whether the group bears the name of a light queue: it is in no table. Java 5.3.4: `LmqSubscriptionGroupManager`.
+    fn is_light(&self, group: &str) -> bool {
+        self.light && light::is_name(group)
     }
 
     /// A group, which is created when it does not exist, `auto_create` allows it and its name is valid. It is durable
@@ -191,6 +206,9 @@ impl Groups {
             return Err(UnsupportedAttribute(
                 signed.trim_start_matches(['+', '-']).to_owned(),
             ));
+        }
+        if self.is_light(&config.group_name) {
+            return Ok(());
         }
         let mut table = self.write();
         if let Some(existing) = table.groups.get(&config.group_name) {

@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use platform::disk::Disk;
 use protocol::body::{ConsumerOffsetSerializeWrapper, DataVersion};
+use protocol::light;
 use serde::{Deserialize, Serialize};
 
-use crate::persist::{self, Kept, LoadError, Snapshot};
+use crate::persist::{self, JsonFile, Kept, LoadError, Snapshot};
 
 use file::{File, Loaded};
 use resets::Resets;
@@ -23,6 +24,8 @@ pub(crate) use resets::ResetOfPull;
 
 /// The name of the files.
 const NAME: &str = "consumerOffset";
+/// Their name on a broker with light queues.
+const LIGHT_NAME: &str = "lmqConsumerOffset";
 /// Between topic and group in the file's keys.
 const SEPARATOR: char = '@';
 /// Java moves the version on after so many commits (`consumerOffsetUpdateVersionStep`).
@@ -90,6 +93,8 @@ pub(crate) struct Offsets {
     version: Mutex<Version>,
     resets: Resets,
     kept: Kept,
+    /// Whether the file has a place of its own for groups that bear the name of a light queue.
+    light: bool,
 }
 
 #[derive(Debug)]
@@ -110,17 +115,47 @@ enum Change {
 }
 
 impl Offsets {
-    /// The offsets that `consumerOffset.json` in `dir` holds, without what its journal says was deleted; none when there is no
-    /// such file. Reads files, and folds a journal that it finds.
-    pub(crate) fn load(dir: &Path, disk: Arc<dyn Disk>) -> Result<Offsets, LoadError> {
-        let kept = Kept::new(dir, NAME, disk);
-        let found = kept.load::<Loaded, Change>(|file| file.data_version.as_ref())?;
+    /// The offsets that `consumerOffset.json` in `dir` holds, or `lmqConsumerOffset.json` on a broker with light queues, without what its journal says was
+    /// deleted; none when there is no such file. The other file is taken when it is the newer one: light queues were switched on or off. Reads files, and
+    /// folds a journal that it finds.
+    pub(crate) fn load(dir: &Path, disk: Arc<dyn Disk>, light: bool) -> Result<Offsets, LoadError> {
+        let (name, other) = if light {
+            (LIGHT_NAME, NAME)
+        } else {
+            (NAME, LIGHT_NAME)
+        };
+        let kept = Kept::new(dir, name, disk.clone());
+        let mut found = kept.load::<Loaded, Change>(|file| file.data_version.as_ref())?;
+        let other = JsonFile::new(dir.join(format!("{other}.json")), disk).load::<Loaded>()?;
+        if let Some(mut other) = other
+            && found.table.as_ref().is_none_or(|own| own.is_before(&other))
+        {
+            let mut version = other.data_version.unwrap_or_else(persist::first_version);
+            persist::next_version(&mut version);
+            other.data_version = Some(version);
+            found.table = Some(other);
+            found.changes.clear();
+            kept.touch_quietly();
+        }
         let loaded = found.table.unwrap_or_default();
         let mut version = loaded.data_version.unwrap_or_else(persist::first_version);
         let mut table = ByGroup::<Shared>::new();
+        for (key, offset) in loaded.lmq_offset_table {
+            let Some((topic, group)) = file::split_light(&key) else {
+                continue;
+            };
+            let of_group = table.entry(Arc::from(group)).or_default();
+            let queues = Queues::from([(light::QUEUE_ID, offset)]);
+            of_group.insert(Arc::from(topic), shared(queues));
+        }
         for (key, queues) in loaded.offset_table {
-            // Offsets of broadcasting groups are kept under a name with a separator of its own.
-            match key.split_once(SEPARATOR) {
+            // Offsets of broadcasting groups are kept under a name with a separator of its own; names of light queues may hold one.
+            let parts = if light::is_light(&key) {
+                key.rsplit_once(SEPARATOR)
+            } else {
+                key.split_once(SEPARATOR)
+            };
+            match parts {
                 Some((topic, group)) if !topic.is_empty() && !group.is_empty() => {
                     let of_group = table.entry(Arc::from(group)).or_default();
                     of_group.insert(Arc::from(topic), shared(queues));
@@ -166,6 +201,7 @@ impl Offsets {
             }),
             resets,
             kept,
+            light,
         };
         if found.had_journal
             && let Err(error) = offsets.fold()
@@ -488,6 +524,7 @@ impl Offsets {
                 version: version.clone(),
                 entries,
                 resets: self.resets.all(),
+                light: self.light,
             },
             version,
             position,

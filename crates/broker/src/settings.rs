@@ -48,6 +48,8 @@ pub(crate) struct Settings {
     /// What the broker adds to the properties of each message.
     pub(crate) stored_properties: String,
     pub(crate) offset_ids: OffsetIds,
+    /// How many light queues messages may name in all (`maxLmqConsumeQueueNum`), when they may name any.
+    pub(crate) light_queues_max: Option<usize>,
 }
 
 impl Settings {
@@ -74,6 +76,8 @@ impl Settings {
             trace_on,
             stored_properties,
             offset_ids: OffsetIds::new(identity.address),
+            light_queues_max: (keys.enable_lmq && keys.enable_multi_dispatch)
+                .then_some(keys.max_lmq_consume_queue_num as usize),
             keys,
         }
     }

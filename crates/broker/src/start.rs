@@ -102,9 +102,11 @@ impl Broker {
             let (effects, runtime) = (context.clone(), tokio::runtime::Handle::current());
             blocking(move || -> Result<_, StartError> {
                 let store = Store::open(store_config, disk.clone(), clock.clone())?;
-                let topics = topics::Topics::load(&config_dir, disk.clone())?;
-                let groups = groups::Groups::load(&config_dir, disk.clone())?;
-                let offsets = offsets::Offsets::load(&config_dir, disk.clone())?;
+                let topics =
+                    topics::Topics::load(&config_dir, disk.clone())?.with_light(keys.enable_lmq);
+                let groups =
+                    groups::Groups::load(&config_dir, disk.clone())?.with_light(keys.enable_lmq);
+                let offsets = offsets::Offsets::load(&config_dir, disk.clone(), keys.enable_lmq)?;
                 offsets.clamp(|topic, queue_id| store.max_offset(topic, queue_id) as i64);
                 let filters = filters::Filters::load(&config_dir, disk.clone(), clock.now_ms());
                 let request_modes = request_modes::RequestModes::load(&config_dir, disk.clone())?;
@@ -529,6 +531,7 @@ fn store_config(keys: &BrokerKeys) -> Result<storage::Config, StartError> {
         hold_expired: keys.timer_wheel_enable,
         message_bytes_max: keys.max_message_size,
         delay_levels: keys.message_delay_level.clone(),
+        light_queues: keys.enable_lmq && keys.enable_multi_dispatch,
         ..storage::Config::default()
     })
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use platform::disk::Disk;
 use protocol::body::{DataVersion, TopicConfig, TopicConfigSerializeWrapper};
+use protocol::{light, perm};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -28,6 +29,8 @@ const NAME: &str = "topics";
 pub(crate) struct Topics {
     table: RwLock<Table>,
     kept: Kept,
+    /// Whether light queues are topics.
+    light: bool,
 }
 
 #[derive(Debug)]
@@ -195,6 +198,7 @@ impl Topics {
         let topics = Topics {
             table: RwLock::new(table),
             kept,
+            light: false,
         };
         if loaded.had_journal
             && let Err(error) = topics.fold()
@@ -213,15 +217,45 @@ impl Topics {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same table, where the names of light queues are topics that always exist, or not.
+    pub(crate) fn with_light(mut self, light: bool) -> Topics {
+        self.light = light;
+        self
+    }
+
+    /// Whether the topic is a light queue: it is in no table. Java 5.3.4: `LmqTopicConfigManager`.
+    pub(crate) fn is_light(&self, topic: &str) -> bool {
+        self.light && light::is_name(topic)
+    }
+
     /// A topic.
     pub(crate) fn get(&self, topic: &str) -> Option<Arc<TopicConfig>> {
-        self.read().config(topic).cloned()
+        let known = self.read().config(topic).cloned();
+        known.or_else(|| self.light_queue(topic))
+    }
+
+    fn light_queue(&self, topic: &str) -> Option<Arc<TopicConfig>> {
+        self.is_light(topic).then(|| {
+            Arc::new(TopicConfig {
+                topic_name: topic.to_owned(),
+                read_queue_nums: 1,
+                write_queue_nums: 1,
+                perm: perm::READ | perm::WRITE,
+                ..TopicConfig::default()
+            })
+        })
     }
 
     /// A topic, and whether it is in its file. Called for each message: one shared lock, one reference counted.
     pub(crate) fn find(&self, topic: &str) -> Option<Found> {
         let table = self.read();
-        let entry = table.topics.get(topic)?;
+        let Some(entry) = table.topics.get(topic) else {
+            let config = self.light_queue(topic)?;
+            return Some(Found {
+                config,
+                is_durable: true,
+            });
+        };
         Some(Found {
             config: entry.config.clone(),
             is_durable: self.kept.is_durable(entry.position),

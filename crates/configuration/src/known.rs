@@ -221,13 +221,6 @@ const GROUPS: &[Group] = &[
             "coldDataScanEnable", "sampleSteps",
         ],
     },
-    // Light queues.
-    Group {
-        reason: "light queues are planned and not there yet",
-        keys: &[
-            "enableLmq", "enableMultiDispatch", "maxLmqConsumeQueueNum",
-        ],
-    },
     // Access control.
     Group {
         reason: "access control is planned and not there yet: every client may do everything",

@@ -11,6 +11,7 @@ pub mod header;
 pub mod headers;
 pub mod json;
 pub mod language;
+pub mod light;
 pub mod message_id;
 mod number;
 mod pairs;

@@ -13,6 +13,7 @@ use crate::config::FlushMode;
 use crate::dispatch::{self, Facts, TagsCode};
 use crate::error::AppendError;
 use crate::index::pending::IndexEntry;
+use crate::light::{self, Light};
 use crate::message::{Appended, NewMessage};
 use crate::queue::{Entry, Queue, Topic};
 use crate::store::Inner;
@@ -46,6 +47,8 @@ struct Scratch {
     hashes: Vec<i32>,
     index: Vec<IndexEntry>,
     watched: Vec<Arc<Queue>>,
+    /// Messages of the batch that go to light queues, in order. Mostly none.
+    lights: Vec<Light>,
 }
 
 thread_local! {
@@ -73,6 +76,7 @@ pub(crate) fn append(
         scratch.hashes.clear();
         scratch.index.clear();
         scratch.watched.clear();
+        scratch.lights.clear();
         result
     })
 }
@@ -85,7 +89,7 @@ fn prepare(
     inner.check_backlog()?;
     let generation = inner.queues.generation();
     let mut last_topic: Option<Arc<Topic>> = None;
-    for message in messages {
+    for (index, message) in messages.iter().enumerate() {
         let bytes = check(inner, message)?;
         let topic = match last_topic.take() {
             Some(topic) if *topic.name == *message.topic => topic,
@@ -95,6 +99,9 @@ fn prepare(
             }
         };
         let facts = Facts::of(message.properties);
+        if facts.is_light() && dispatch::is_queued(message.sys_flag) {
+            lighten(inner, index, message, &facts, bytes, &mut scratch.lights)?;
+        }
         let hashes_from = scratch.hashes.len();
         if inner.config.index_enabled && dispatch::is_indexed(message.sys_flag) {
             scratch.hashes.extend(
@@ -117,6 +124,26 @@ fn prepare(
         last_topic = Some(topic);
     }
     Ok(generation)
+}
+
+/// The message goes to light queues, or says so.
+#[cold]
+fn lighten(
+    inner: &Inner,
+    index: usize,
+    message: &NewMessage<'_>,
+    facts: &Facts<'_>,
+    bytes: u32,
+    lights: &mut Vec<Light>,
+) -> Result<(), AppendError> {
+    let (light, grows) = light::prepare(inner, index, message, facts, properties_bytes_max(inner));
+    let bytes = bytes as usize + grows;
+    let bytes_max = record_bytes_max(inner);
+    if bytes > bytes_max {
+        return Err(AppendError::TooLarge { bytes, bytes_max });
+    }
+    lights.push(light);
+    Ok(())
 }
 
 /// Whether the topic can be stored at all.
@@ -147,13 +174,7 @@ fn check(inner: &Inner, message: &NewMessage<'_>) -> Result<u32, AppendError> {
     if message.queue_id < 0 {
         return Err(unstorable(message));
     }
-    // The checksum and the separator before it.
-    let reserved = if config.record_checksum {
-        record::CHECKSUM_PROPERTY_BYTES + 1
-    } else {
-        0
-    };
-    let properties_bytes_max = protocol::properties::BYTES_MAX - reserved;
+    let properties_bytes_max = properties_bytes_max(inner);
     if message.properties.len() > properties_bytes_max {
         return Err(AppendError::PropertiesTooLong {
             bytes: message.properties.len(),
@@ -168,12 +189,27 @@ fn check(inner: &Inner, message: &NewMessage<'_>) -> Result<u32, AppendError> {
         });
     }
     let bytes = record::encoded_len(&new_record(inner, message, 0));
-    let bytes_max = (body_bytes_max + RECORD_EXTRA_BYTES)
-        .min(config.segment_bytes.saturating_sub(BLANK_BYTES) as usize);
+    let bytes_max = record_bytes_max(inner);
     if bytes > bytes_max {
         return Err(AppendError::TooLarge { bytes, bytes_max });
     }
     Ok(bytes as u32)
+}
+
+fn properties_bytes_max(inner: &Inner) -> usize {
+    // The checksum and the separator before it.
+    let reserved = if inner.config.record_checksum {
+        record::CHECKSUM_PROPERTY_BYTES + 1
+    } else {
+        0
+    };
+    protocol::properties::BYTES_MAX - reserved
+}
+
+fn record_bytes_max(inner: &Inner) -> usize {
+    let config = &inner.config;
+    (config.message_bytes_max as usize + RECORD_EXTRA_BYTES)
+        .min(config.segment_bytes.saturating_sub(BLANK_BYTES) as usize)
 }
 
 fn new_record<'a>(inner: &Inner, message: &NewMessage<'a>, body_crc: u32) -> NewRecord<'a> {
@@ -219,11 +255,24 @@ fn write(
                 );
             }
         }
+        scratch
+            .lights
+            .iter_mut()
+            .for_each(|light| light.look_up(inner));
     }
-    let fresh = lay_out(inner, &tip, &mut scratch.prepared)?;
+    give_queue_offsets(&mut scratch.prepared, &mut scratch.lights);
+    if !scratch.lights.is_empty() {
+        measure_lights(inner, messages, scratch);
+    }
+    let fresh = match lay_out(inner, &tip, &mut scratch.prepared) {
+        Ok(fresh) => fresh,
+        Err(error) => {
+            take_back_queue_offsets(&scratch.prepared, &scratch.lights);
+            return Err(error);
+        }
+    };
     let store_timestamp_ms = inner.clock.now_ms().max(tip.store_timestamp_ms);
 
-    give_queue_offsets(&mut scratch.prepared);
     if let Some(last) = scratch.prepared.last() {
         inner
             .log
@@ -235,12 +284,12 @@ fn write(
         &mut tip,
         &fresh,
         messages,
-        &scratch.prepared,
+        scratch,
         store_timestamp_ms,
     ) {
         Ok(end) => end,
         Err(error) => {
-            take_back_queue_offsets(&scratch.prepared);
+            take_back_queue_offsets(&scratch.prepared, &scratch.lights);
             inner.log.segments.discard(fresh);
             return Err(inner.append_failed("writing the commit log", &error));
         }
@@ -326,20 +375,43 @@ fn lay_out(
     Ok(fresh)
 }
 
-fn give_queue_offsets(prepared: &mut [Prepared]) {
-    for record in prepared {
+fn give_queue_offsets(prepared: &mut [Prepared], lights: &mut [Light]) {
+    let mut lights = lights.iter_mut();
+    let mut light = lights.next();
+    for (index, record) in prepared.iter_mut().enumerate() {
         if let Some(queue) = &record.queue {
             record.queue_offset = queue.next();
             queue.set_next(record.queue_offset + 1);
         }
+        if let Some(own) = light.take_if(|light| light.message == index) {
+            own.give_offsets();
+            light = lights.next();
+        }
     }
 }
 
-fn take_back_queue_offsets(prepared: &[Prepared]) {
-    for record in prepared.iter().rev() {
+fn take_back_queue_offsets(prepared: &[Prepared], lights: &[Light]) {
+    let mut lights = lights.iter().rev().peekable();
+    for (index, record) in prepared.iter().enumerate().rev() {
+        if let Some(light) = lights.next_if(|light| light.message == index) {
+            light.take_back_offsets();
+        }
         if let Some(queue) = &record.queue {
             queue.set_next(record.queue_offset);
         }
+    }
+}
+
+/// The records of messages in light queues hold their offsets there.
+#[cold]
+fn measure_lights(inner: &Inner, messages: &[NewMessage<'_>], scratch: &mut Scratch) {
+    for light in &scratch.lights {
+        let message = NewMessage {
+            properties: &light.properties,
+            ..messages[light.message]
+        };
+        scratch.prepared[light.message].bytes =
+            record::encoded_len(&new_record(inner, &message, 0)) as u32;
     }
 }
 
@@ -349,10 +421,12 @@ fn write_records(
     tip: &mut Tip,
     fresh: &[Arc<Segment>],
     messages: &[NewMessage<'_>],
-    prepared: &[Prepared],
+    scratch: &Scratch,
     store_timestamp_ms: i64,
 ) -> io::Result<u64> {
     clean_dirty(tip)?;
+    let prepared = scratch.prepared.as_slice();
+    let mut lights = scratch.lights.iter().peekable();
     let segment_bytes = inner.config.segment_bytes;
     let mut targets = tip
         .segment
@@ -383,8 +457,13 @@ fn write_records(
             .map(|record| record.bytes as usize)
             .sum();
         make_room(&mut tip.chunk, bytes + BLANK_BYTES as usize);
-        for (message, record) in messages[run.clone()].iter().zip(&prepared[run]) {
-            let new = new_record(inner, message, record.body_crc);
+        let first = run.start;
+        for (at, (message, record)) in messages[run.clone()].iter().zip(&prepared[run]).enumerate()
+        {
+            let mut new = new_record(inner, message, record.body_crc);
+            if let Some(light) = lights.next_if(|light| light.message == first + at) {
+                new.properties = &light.properties;
+            }
             record::encode(
                 &new,
                 record.queue_offset,
@@ -467,6 +546,7 @@ fn dispatch_records(inner: &Inner, tip: &mut Tip, scratch: &mut Scratch, store_t
     let mut queued = 0;
     let mut wake_writer = false;
     let hashes_len = scratch.hashes.len();
+    let mut lights = scratch.lights.iter().peekable();
     for index in 0..scratch.prepared.len() {
         let hashes_to = scratch
             .prepared
@@ -481,24 +561,21 @@ fn dispatch_records(inner: &Inner, tip: &mut Tip, scratch: &mut Scratch, store_t
             });
         }
         let Some(queue) = &record.queue else { continue };
-        let tags_code = record.tags_code.value(store_timestamp_ms);
-        let mut entries = queue.entries();
-        debug_assert_eq!(entries.max(), record.queue_offset);
-        entries.push(Entry {
+        let entry = Entry {
             physical: record.physical,
             size: record.bytes,
-            tags_code,
-        });
-        if !entries.listed {
-            entries.listed = true;
-            wake_writer |= inner.queues.list_unwritten(queue);
-        }
-        // Looked at under the queue's lock: who began to watch before sees to be told, who begins later sees the entry.
-        if queue.is_watched() {
-            scratch.watched.push(Arc::clone(queue));
-        }
-        drop(entries);
+            tags_code: record.tags_code.value(store_timestamp_ms),
+        };
+        let watched = &mut scratch.watched;
+        wake_writer |= enter(inner, queue, record.queue_offset, entry, watched);
         queued += 1;
+        if let Some(light) = lights.next_if(|light| light.message == index) {
+            for place in light.places.iter().filter(|place| place.same_as.is_none()) {
+                wake_writer |= enter(inner, &place.queue, place.offset, entry, watched);
+                queued += 1;
+                inner.queues.add_light(usize::from(place.offset == 0));
+            }
+        }
     }
     tip.entries_total += queued as u64;
     let backlog = inner.queues.add_backlog(queued);
@@ -521,4 +598,28 @@ fn dispatch_records(inner: &Inner, tip: &mut Tip, scratch: &mut Scratch, store_t
             .map_or(0, |last| last.physical + u64::from(last.bytes));
         inner.flush.hide(&mut scratch.watched, end);
     }
+}
+
+/// A queue gets its next entry. True when the writer may sleep and has something to do.
+#[inline]
+fn enter(
+    inner: &Inner,
+    queue: &Arc<Queue>,
+    queue_offset: u64,
+    entry: Entry,
+    watched: &mut Vec<Arc<Queue>>,
+) -> bool {
+    let mut entries = queue.entries();
+    debug_assert_eq!(entries.max(), queue_offset);
+    entries.push(entry);
+    let mut wake_writer = false;
+    if !entries.listed {
+        entries.listed = true;
+        wake_writer = inner.queues.list_unwritten(queue);
+    }
+    // Looked at under the queue's lock: who began to watch before sees to be told, who begins later sees the entry.
+    if queue.is_watched() {
+        watched.push(Arc::clone(queue));
+    }
+    wake_writer
 }

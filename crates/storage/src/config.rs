@@ -79,6 +79,8 @@ pub struct Config {
     pub write_behind_interval_ms: u64,
     /// Pause between two checkpoints, which bound how much of the log a recovery reads.
     pub checkpoint_interval_ms: u64,
+    /// Whether messages go to the light queues that they name (`enableLmq` and `enableMultiDispatch`). A recovery restores what is there, whatever this says.
+    pub light_queues: bool,
     /// Delay levels (`messageDelayLevel`), from which the deliver time of a scheduled message is computed.
     pub delay_levels: String,
 }
@@ -115,6 +117,7 @@ impl Default for Config {
             index_backlog_max: 4 << 20,
             write_behind_interval_ms: 1_000,
             checkpoint_interval_ms: 3_000,
+            light_queues: false,
             delay_levels: "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h".to_owned(),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Append and recovery both ask here, so that what is rebuilt from the log equals what was written.
 
-use protocol::{properties, sysflag, tags, topic};
+use protocol::{light, properties, sysflag, tags, topic};
 
 use crate::schedule::DelayLevels;
 
@@ -47,6 +47,10 @@ pub(crate) struct Facts<'a> {
     pub(crate) keys: Option<&'a str>,
     pub(crate) unique_key: Option<&'a str>,
     pub(crate) delay: Option<&'a str>,
+    /// Names of light queues.
+    pub(crate) light: Option<&'a str>,
+    /// The offsets in them.
+    pub(crate) light_offsets: Option<&'a str>,
 }
 
 impl<'a> Facts<'a> {
@@ -59,10 +63,25 @@ impl<'a> Facts<'a> {
                 properties::KEYS => facts.keys = Some(value),
                 properties::UNIQ_KEY => facts.unique_key = Some(value),
                 properties::DELAY => facts.delay = Some(value),
+                properties::INNER_MULTI_DISPATCH => facts.light = Some(value),
+                properties::INNER_MULTI_QUEUE_OFFSET => facts.light_offsets = Some(value),
                 _ => {}
             }
         }
         facts
+    }
+
+    /// Whether the message has to do with light queues.
+    pub(crate) fn is_light(&self) -> bool {
+        self.light.or(self.light_offsets).is_some()
+    }
+
+    /// The light queues that a stored message lies in, with its offset in each. They are named after the record was laid out: both properties stand there.
+    pub(crate) fn light_places(&self, topic: &str) -> impl Iterator<Item = (&'a str, u64)> {
+        let both = self.light.zip(self.light_offsets);
+        let both = both.filter(|_| light::takes(topic));
+        let (names, offsets) = both.unwrap_or_default();
+        light::places(names, offsets)
     }
 
     pub(crate) fn tags_code(&self, topic_name: &str, levels: &DelayLevels) -> TagsCode {

@@ -19,6 +19,7 @@ mod error;
 mod flush;
 mod health;
 mod index;
+mod light;
 mod message;
 mod query;
 mod queue;

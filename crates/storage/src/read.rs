@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use protocol::light;
 use protocol::record::{self, CheckBody, MAGIC_V1, MAGIC_V2};
 
 use crate::error::ReadError;
@@ -419,6 +420,7 @@ fn read_run(
         }
         return Ok(());
     };
+    let topic = Some(request.topic).filter(|topic| !light::is_light(topic));
     for (wanted, record) in wanted.iter().zip(records) {
         let from = (wanted.entry.physical - start) as usize;
         let to = from + wanted.entry.size as usize;
@@ -427,7 +429,7 @@ fn read_run(
             Some(found) if !is_wanted(found, request, wanted) => {
                 complain(request, wanted, "no record where the consume queue says");
             }
-            Some(found) if !is_intact(found, Some(request.topic)) => {
+            Some(found) if !is_intact(found, topic) => {
                 complain(request, wanted, "a record is damaged");
             }
             Some(_) => *record = bytes.slice(from..to),
@@ -450,9 +452,16 @@ fn complain(request: &Read<'_>, wanted: &Wanted, what: &str) {
 
 /// Whether the head is that of the record which the entry of the queue means.
 fn is_wanted(bytes: &[u8], request: &Read<'_>, wanted: &Wanted) -> bool {
-    is_record_at(bytes, wanted.entry.physical, wanted.entry.size)
-        && record::peek_queue_id(bytes) == Some(request.queue_id)
-        && record::peek_queue_offset(bytes) == Some(wanted.offset)
+    if !is_record_at(bytes, wanted.entry.physical, wanted.entry.size) {
+        return false;
+    }
+    let is_own = record::peek_queue_id(bytes) == Some(request.queue_id)
+        && record::peek_queue_offset(bytes) == Some(wanted.offset);
+    // A light queue's records are those of other topics. What it is of them stands behind the head.
+    is_own
+        || light::is_light(request.topic)
+            && (bytes.len() <= record::HEAD_BYTES
+                || light::offset_in(bytes, request.topic) == Some(wanted.offset))
 }
 
 fn is_record_at(bytes: &[u8], physical: u64, size: u32) -> bool {

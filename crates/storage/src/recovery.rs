@@ -12,12 +12,14 @@
 
 mod holes;
 
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use platform::clock::Clock;
 use platform::disk::{self, Disk, OpenMode};
+use protocol::light;
 use protocol::record::Record;
 
 use crate::checkpoint::{Checkpoint, Hint};
@@ -294,6 +296,7 @@ impl Opening<'_> {
                 ))?;
             }
         }
+        self.queues.count_light();
         let entries_total = topics
             .iter()
             .flat_map(|topic| topic.queues())
@@ -513,6 +516,15 @@ impl Opening<'_> {
             tags_code,
         };
         holes.place(self, queue, record.queue_offset, entry);
+        if facts.is_light() {
+            let mut seen = HashSet::new();
+            for (name, offset) in facts.light_places(record.topic) {
+                if seen.insert(name) {
+                    let queue = self.queues.queue_or_create(name, light::QUEUE_ID);
+                    holes.place(self, queue, offset, entry);
+                }
+            }
+        }
     }
 
     fn push(&self, queue: &Arc<Queue>, new: impl Iterator<Item = Entry>) {

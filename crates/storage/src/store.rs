@@ -9,6 +9,7 @@ use std::{fmt, io};
 use bytes::Bytes;
 use platform::clock::Clock;
 use platform::disk::{Disk, Lock};
+use protocol::light;
 use tokio::sync::watch;
 
 use crate::commitlog::{Log, scan};
@@ -392,6 +393,17 @@ impl Store {
         query::by_key(&self.inner, topic, key, max, begin_ms, end_ms)
     }
 
+    /// Whether a queue has, or had, messages, be they visible or not.
+    pub fn has_messages(&self, topic: &str, queue_id: i32) -> bool {
+        let queue = self.inner.queues.queue(topic, queue_id);
+        queue.is_some_and(|queue| queue.entries().max() > 0)
+    }
+
+    /// Light queues that have, or had, messages.
+    pub fn light_queues(&self) -> usize {
+        self.inner.queues.light_count()
+    }
+
     /// Numbers of the queues of a topic that have, or had, messages, ascending.
     pub fn queues_of(&self, topic: &str) -> Vec<i32> {
         let queues = self
@@ -500,6 +512,9 @@ impl Store {
         if !watched {
             if let Some(queue) = self.inner.queues.queue(topic, queue_id) {
                 queue.set_watched(false);
+                if light::is_light(topic) && queue.next() == 0 {
+                    writer::forget_empty(&self.inner, topic);
+                }
             }
             return;
         }

@@ -369,6 +369,22 @@ pub(crate) fn delete_topic(inner: &Inner, name: &str) {
     }
 }
 
+/// Forgets a topic that was looked for, and never had a message: whoever asks for names that nobody uses fills no memory with them.
+pub(crate) fn forget_empty(inner: &Inner, name: &str) {
+    let _tip = inner
+        .log
+        .tip
+        .lock()
+        .expect("no code panics while it appends");
+    let is_empty = inner.queues.topic(name).is_some_and(|topic| {
+        let mut queues = topic.queues().into_iter();
+        queues.all(|queue| queue.next() == 0 && !queue.is_watched())
+    });
+    if is_empty {
+        inner.queues.remove(name);
+    }
+}
+
 /// Removes the files of queues and index whose records are gone from the log.
 pub(crate) fn clean_derived(inner: &Inner) {
     let mut state = inner.writer.lock();

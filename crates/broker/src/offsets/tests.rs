@@ -5,7 +5,66 @@ use platform::disk::RealDisk;
 use super::*;
 
 fn load(dir: &Path) -> Offsets {
-    Offsets::load(dir, Arc::new(RealDisk)).unwrap()
+    Offsets::load(dir, Arc::new(RealDisk), false).unwrap()
+}
+
+fn load_light(dir: &Path) -> Offsets {
+    Offsets::load(dir, Arc::new(RealDisk), true).unwrap()
+}
+
+#[test]
+fn offsets_of_light_groups_lie_where_java_keeps_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let offsets = load_light(dir.path());
+    offsets.commit("g", "t", 0, 5);
+    offsets.commit("%LMQ%g", "%LMQ%a@b", 0, 6);
+    offsets.commit("g", "%LMQ%a@b", 0, 7);
+    offsets.commit("%LMQ%many", "t", 0, 8);
+    offsets.commit("%LMQ%many", "t", 3, 9);
+    offsets.fold().unwrap();
+    assert!(!dir.path().join("consumerOffset.json").exists());
+    let text = std::fs::read_to_string(dir.path().join("lmqConsumerOffset.json")).unwrap();
+    assert!(
+        text.contains("\"lmqOffsetTable\":{\n\t\t\"%LMQ%a@b@%LMQ%g\":6\n\t}"),
+        "{text}"
+    );
+    let again = load_light(dir.path());
+    let query = |group: &str, topic: &str, queue| again.query(group, topic, queue);
+    assert_eq!(query("g", "t", 0), Some(5));
+    assert_eq!(query("%LMQ%g", "%LMQ%a@b", 0), Some(6));
+    assert_eq!(query("g", "%LMQ%a@b", 0), Some(7));
+    assert_eq!(query("%LMQ%many", "t", 0), Some(8));
+    assert_eq!(query("%LMQ%many", "t", 3), Some(9));
+}
+
+/// Java keeps all offsets in another file with light queues, and forgets them all when they are switched on.
+#[test]
+fn offsets_stay_when_light_queues_are_switched_on_and_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let plain = load(dir.path());
+    plain.commit("g", "t", 0, 5);
+    plain.fold().unwrap();
+    let light = load_light(dir.path());
+    assert_eq!(light.query("g", "t", 0), Some(5));
+    light.commit("g", "t", 0, 6);
+    light.commit("%LMQ%g", "%LMQ%a", 0, 1);
+    light.fold().unwrap();
+    let plain = load(dir.path());
+    assert_eq!(plain.query("g", "t", 0), Some(6));
+    assert_eq!(plain.query("%LMQ%g", "%LMQ%a", 0), Some(1));
+    plain.commit("g", "t", 0, 7);
+    plain.fold().unwrap();
+    assert_eq!(load_light(dir.path()).query("g", "t", 0), Some(7));
+}
+
+#[test]
+fn a_file_of_java_with_light_queues_is_understood() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "{\"dataVersion\":{\"counter\":3,\"stateVersion\":0,\"timestamp\":1},\"lmqOffsetTable\":{\"%LMQ%a@%LMQ%g\":4,\"x\":1},\"offsetTable\":{\"t@g\":{0:7}}}";
+    std::fs::write(dir.path().join("lmqConsumerOffset.json"), text).unwrap();
+    let offsets = load_light(dir.path());
+    assert_eq!(offsets.query("%LMQ%g", "%LMQ%a", 0), Some(4));
+    assert_eq!(offsets.query("g", "t", 0), Some(7));
 }
 
 #[test]

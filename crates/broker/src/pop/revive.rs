@@ -14,7 +14,7 @@ use protocol::message_id::encode_offset_id;
 use protocol::pop::Origin;
 use protocol::properties::{self as names, Properties};
 use protocol::record::{self, CheckBody, Record};
-use protocol::topic;
+use protocol::{light, topic};
 use storage::{AppendError, NewMessage, Read, ReadMode, ReadStatus};
 
 use super::in_flight::{Expired, Outcome};
@@ -289,7 +289,7 @@ fn read(broker: &Broker, queue: &Queue, offset: i64) -> Result<Option<Bytes>, st
         && result
             .records
             .first()
-            .and_then(|bytes| record::peek_queue_offset(bytes))
+            .and_then(|bytes| light::queue_offset(bytes, &queue.topic))
             == u64::try_from(offset).ok();
     Ok(is_wanted.then(|| result.records.swap_remove(0)))
 }

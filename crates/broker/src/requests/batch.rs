@@ -26,6 +26,8 @@ pub(crate) struct Item<'a> {
     pub(crate) body: Range<usize>,
     /// The message's own properties, which are stored as they are.
     pub(crate) properties: &'a str,
+    /// The names of light queues in them.
+    pub(crate) light: Option<&'a str>,
 }
 
 /// Checks a whole batch. One bad message refuses it all, since the client has one answer for all of them.
@@ -82,6 +84,7 @@ pub(crate) fn check<'a>(
             flag: item.flag,
             body: start..start + item.body.len(),
             properties: item.properties,
+            light: scan.light,
         });
     }
     if items.is_empty() {

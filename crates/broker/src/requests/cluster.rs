@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use protocol::body::KvTable;
 use protocol::code::RequestCode;
-use protocol::{json, topic};
+use protocol::{json, light, topic};
 
 use crate::Broker;
 use crate::call::{Call, Entry, Kind, Refusal, Reply};
@@ -264,7 +264,9 @@ fn delete_expired_segments(broker: &Broker, _: &Call<'_>) -> Result<Reply, Refus
 /// Removes the queues of topics that no table knows any more.
 fn clean_unused_topics(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
     for name in broker.store.topics() {
-        if broker.topics.get(&name).is_none() && !topic::is_system(&name) {
+        // Light queues are in no table.
+        let is_known = topic::is_system(&name) || light::is_light(&name);
+        if !is_known && broker.topics.get(&name).is_none() {
             tracing::info!(topic = &*name, by = %call.connection.peer(), "the queues of an unknown topic are removed");
             broker.store.delete_topic(&name);
         }

@@ -5,6 +5,7 @@
 //! `SendMessageProcessor`, `AbstractSendMessageProcessor.msgCheck`.
 
 mod answer;
+mod light;
 pub(crate) mod properties;
 mod timer;
 pub(crate) mod topic;
@@ -195,6 +196,10 @@ impl Batch<'_> {
         let client_properties = header.properties.as_deref().unwrap_or("");
         let scan = properties::scan(client_properties);
         self.check_features(&scan, &header)?;
+        let light_bytes = match scan.light {
+            None => 0,
+            Some(names) => light::check(self.broker, self.settings, names)?,
+        };
         let mut dead_letter = false;
         if let Some(group) = protocol::topic::group_of_retry_topic(&header.topic)
             && let Some(dead) = topic::dead_letter(
@@ -246,7 +251,7 @@ impl Batch<'_> {
             || self.broker.unique_ids.next(self.broker.now_ms()),
         );
         let properties = text_before..sends.text.len();
-        if properties.len() > PROPERTIES_BYTES_MAX {
+        if properties.len() + light_bytes > PROPERTIES_BYTES_MAX {
             sends.text.truncate(text_before);
             return Err(self.illegal());
         }
@@ -293,6 +298,13 @@ impl Batch<'_> {
         let config = &sends.topics[topic];
         let scan = properties::scan(header.properties.as_deref().unwrap_or(""));
         let items = batch::check(request.body, &self.settings.limits, header, config, &scan)?;
+        for item in &items {
+            let Some(names) = item.light else { continue };
+            let light_bytes = light::check(self.broker, self.settings, names)?;
+            if item.properties.len() + light_bytes > PROPERTIES_BYTES_MAX {
+                return Err(self.illegal());
+            }
+        }
         let queue_id = topic::queue_id(self.broker, config, header.queue_id)?;
         let sys_flag = topic::sys_flag(config, header.sys_flag);
         for item in &items {

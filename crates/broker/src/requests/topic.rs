@@ -88,6 +88,10 @@ fn apply(broker: &Broker, call: &Call<'_>, configs: Vec<TopicConfig>) -> Result<
     }
     let mut changed = Vec::new();
     for config in configs {
+        // A light queue is what its name says.
+        if broker.topics.is_light(&config.topic_name) {
+            continue;
+        }
         let (config, is_change) = broker.topics.update(config)?;
         if is_change {
             tracing::info!(

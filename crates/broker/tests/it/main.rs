@@ -12,6 +12,7 @@ mod cold;
 mod delayed;
 mod disk;
 mod filters;
+mod light;
 mod locks;
 mod longpoll;
 mod member;

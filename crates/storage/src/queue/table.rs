@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use platform::disk::Disk;
+use protocol::light;
 
 use super::files::Files;
 use super::shared::Shared;
@@ -99,6 +100,8 @@ pub(crate) struct Table {
     files_max: usize,
     /// Queues in the table.
     count: AtomicUsize,
+    /// Light queues that have, or had, messages.
+    light: AtomicUsize,
     /// Queues with entries that are not in their files.
     unwritten: Mutex<Vec<Arc<Queue>>>,
     /// Queues whose written entries are still in memory.
@@ -123,6 +126,7 @@ impl Table {
             shared_dir: root.join("consumequeue_shared"),
             files_max,
             count: AtomicUsize::new(0),
+            light: AtomicUsize::new(0),
             unwritten: Mutex::default(),
             retained: Mutex::default(),
             backlog: AtomicI64::new(0),
@@ -208,6 +212,25 @@ impl Table {
         self.count.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn light_count(&self) -> usize {
+        self.light.load(Ordering::Relaxed)
+    }
+
+    /// More light queues have their first message.
+    pub(crate) fn add_light(&self, queues: usize) {
+        self.light.fetch_add(queues, Ordering::Relaxed);
+    }
+
+    /// Counts the light queues that were found on the disk. Recovery only.
+    pub(crate) fn count_light(&self) {
+        let is_used = |topic: &&Arc<Topic>| {
+            let mut queues = topic.queues().into_iter();
+            light::is_light(&topic.name) && queues.any(|queue| queue.entries().max() > 0)
+        };
+        let count = self.topics().iter().filter(is_used).count();
+        self.light.store(count, Ordering::Relaxed);
+    }
+
     pub(crate) fn files_max(&self) -> usize {
         self.files_max
     }
@@ -231,6 +254,9 @@ impl Table {
         for queue in topic.queues() {
             queue.set_deleted();
             self.count.fetch_sub(1, Ordering::Relaxed);
+            if light::is_light(name) && queue.id == light::QUEUE_ID && queue.next() > 0 {
+                self.light.fetch_sub(1, Ordering::Relaxed);
+            }
         }
         self.generation.fetch_add(1, Ordering::AcqRel);
         Some(topic)

@@ -12,6 +12,7 @@ mod damage;
 mod derived;
 mod faults;
 mod format;
+mod light;
 mod queue_files;
 mod support;
 mod time;

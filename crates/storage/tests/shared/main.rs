@@ -16,6 +16,8 @@ mod conversion;
 mod derived;
 #[path = "../it/faults.rs"]
 mod faults;
+#[path = "../it/light.rs"]
+mod light;
 #[path = "../it/support.rs"]
 mod support;
 #[path = "../it/time.rs"]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
+use protocol::light;
 use protocol::pop::{Handle, Origin};
 use protocol::properties::{self as names};
 use protocol::record::{self, CheckBody, NewRecord};
@@ -126,7 +127,7 @@ impl Request {
                     return Err(error);
                 }
             };
-            let offsets = offsets(&result.records);
+            let offsets = offsets(&result.records, source.topic);
             let stamp = Stamp {
                 popped_ms: popped.popped_ms,
                 due_at: wanted.now.saturating_add(self.invisible_ms),
@@ -351,8 +352,8 @@ fn rotated(queues: std::ops::Range<i32>, turn: u32) -> impl Iterator<Item = i32>
     (0..count).map(move |index| queues.start + ((turn % count.max(1) + index) % count) as i32)
 }
 
-fn offsets(records: &[Bytes]) -> Vec<i64> {
-    let offset = |bytes: &Bytes| record::peek_queue_offset(bytes).map(|offset| offset as i64);
+fn offsets(records: &[Bytes], topic: &str) -> Vec<i64> {
+    let offset = |bytes: &Bytes| light::queue_offset(bytes, topic).map(|offset| offset as i64);
     records.iter().filter_map(offset).collect()
 }
 

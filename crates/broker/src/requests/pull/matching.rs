@@ -1,7 +1,7 @@
 //! Reading through an expression: messages are read in portions and asked one by one.
 
 use bytes::Bytes;
-use protocol::record;
+use protocol::light;
 use storage::{Read, ReadError, ReadMode, ReadResult, ReadStatus};
 
 use super::Pull;
@@ -89,7 +89,8 @@ impl Looked {
         records: Vec<Bytes>,
     ) -> bool {
         for bytes in records {
-            let offset = record::peek_queue_offset(&bytes).map_or(0, |offset| offset as i64);
+            let offset = light::queue_offset(&bytes, &pull.topic.topic_name)
+                .map_or(0, |offset| offset as i64);
             self.messages += 1;
             self.bytes += bytes.len();
             if !pull.filter.takes_record(broker, &bytes) {

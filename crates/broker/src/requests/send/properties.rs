@@ -17,6 +17,8 @@ pub(crate) struct Scan<'a> {
     pub(crate) producer_group: bool,
     /// Claims to be a batch inside one record.
     pub(crate) inner_batch: bool,
+    /// Names of light queues.
+    pub(crate) light: Option<&'a str>,
     delay: Option<&'a str>,
     timer_sec: Option<&'a str>,
     timer_ms: Option<&'a str>,
@@ -63,6 +65,7 @@ impl<'a> Scan<'a> {
             names::TRANSACTION_PREPARED => self.transaction = value.eq_ignore_ascii_case("true"),
             names::PRODUCER_GROUP => self.producer_group = true,
             names::INNER_NUM => self.inner_batch = true,
+            names::INNER_MULTI_DISPATCH => self.light = Some(value),
             names::TIMER_DELAY_SEC => self.timer_sec = Some(value),
             names::TIMER_DELAY_MS => self.timer_ms = Some(value),
             names::TIMER_DELIVER_MS => self.timer_at = Some(value),
