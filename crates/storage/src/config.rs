@@ -57,6 +57,9 @@ pub struct Config {
     /// Whether expired segments stay until [`crate::Store::release_expired`] lets go of them: somebody keeps messages that wait in the log. A disk that is
     /// too full takes them all the same.
     pub hold_expired: bool,
+    /// Whether expired segments stay until [`crate::Store::release_for_compaction`] lets go of them as well: queues are compacted, and what waits for that
+    /// lies in the log. A disk that is too full takes them all the same.
+    pub hold_for_compaction: bool,
     /// Largest body in bytes (`maxMessageSize`).
     pub message_bytes_max: u32,
     /// Whether a record ends with a checksum of the whole of it (`enabledAppendPropCRC`).
@@ -107,6 +110,7 @@ impl Default for Config {
             clean_forcibly_enabled: true,
             delete_batch_max: 10,
             hold_expired: false,
+            hold_for_compaction: false,
             message_bytes_max: 4 << 20,
             record_checksum: false,
             tail_bytes_max: 32 << 20,

@@ -13,6 +13,7 @@
 mod append;
 mod checkpoint;
 mod commitlog;
+mod compaction;
 mod config;
 mod dispatch;
 mod error;
@@ -31,6 +32,7 @@ mod stats;
 mod store;
 mod writer;
 
+pub use compaction::{CompactionError, CompactionLimits, CompactionOutcome};
 pub use config::{Config, FlushMode};
 pub use error::{AppendError, OpenError, ReadError};
 pub use flush::FlushState;

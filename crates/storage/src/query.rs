@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use protocol::record::{self, CheckBody};
 
+use crate::compaction;
 use crate::dispatch::{self, Facts};
 use crate::error::ReadError;
 use crate::queue::Queue;
@@ -17,13 +18,28 @@ const QUERY_MESSAGES_MAX: usize = 64;
 /// Index entries looked at for one query at most: more than that share a hash only by intent.
 const CANDIDATES_MAX: usize = 1024;
 
-/// Store timestamp of the message at `offset`; None when it is not there.
+/// Store timestamp of the message at `offset`, or of the next one where a compacted queue has a gap; None when it is not there.
 pub(crate) fn store_time(
     inner: &Inner,
     queue: &Arc<Queue>,
     offset: u64,
 ) -> Result<Option<i64>, ReadError> {
-    let (min, max) = inner.bounds(queue);
+    if let Some(run) = compaction::run_of(queue)
+        && offset < run.until
+        && let Some(stored) = compaction::read::store_time(&run, offset)?
+    {
+        return Ok(Some(stored));
+    }
+    log_store_time(inner, queue, offset)
+}
+
+/// The same of the part that lies in the log.
+pub(crate) fn log_store_time(
+    inner: &Inner,
+    queue: &Arc<Queue>,
+    offset: u64,
+) -> Result<Option<i64>, ReadError> {
+    let (min, max) = inner.log_bounds(queue);
     if offset < min || offset >= max {
         return Ok(None);
     }
@@ -43,13 +59,22 @@ pub(crate) fn offset_by_time(
     timestamp_ms: i64,
     boundary: Boundary,
 ) -> Result<u64, ReadError> {
-    let (min, max) = inner.bounds(queue);
+    let (mut min, max) = inner.log_bounds(queue);
+    let run = compaction::run_of(queue);
+    if let Some(run) = &run {
+        min = min.max(run.until).min(max);
+        if boundary == Boundary::Lower
+            && let Some(offset) = compaction::read::first_from(run, timestamp_ms)?
+        {
+            return Ok(offset);
+        }
+    }
     // The first offset that is stored after what counts as before.
     let (mut low, mut high) = (min, max);
     while low < high {
         let middle = low + (high - low) / 2;
         // An entry without record is expired, so it is older than everything.
-        let before = match store_time(inner, queue, middle)? {
+        let before = match log_store_time(inner, queue, middle)? {
             None => true,
             Some(stored) => match boundary {
                 Boundary::Lower => stored < timestamp_ms,
@@ -66,7 +91,10 @@ pub(crate) fn offset_by_time(
         Boundary::Lower => low,
         // The last one at or before the time; Java says 0 when all are later.
         Boundary::Upper if low > min => low - 1,
-        Boundary::Upper => 0,
+        Boundary::Upper => match run {
+            Some(run) => compaction::read::last_until(&run, timestamp_ms)?.unwrap_or(0),
+            None => 0,
+        },
     })
 }
 

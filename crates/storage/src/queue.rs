@@ -11,7 +11,9 @@ pub(crate) mod table;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+use crate::compaction::Compacted;
 
 pub(crate) use table::{Table, Topic};
 
@@ -75,6 +77,8 @@ pub(crate) struct Queue {
     next: AtomicU64,
     watched: AtomicBool,
     deleted: AtomicBool,
+    /// What was compacted of it; most queues have none.
+    compacted: OnceLock<Arc<Compacted>>,
     entries: Mutex<Entries>,
 }
 
@@ -205,6 +209,7 @@ impl Queue {
             next: AtomicU64::new(max),
             watched: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
+            compacted: OnceLock::new(),
             entries: Mutex::new(entries),
         }
     }
@@ -252,6 +257,14 @@ impl Queue {
 
     pub(crate) fn set_watched(&self, watched: bool) {
         self.watched.store(watched, Ordering::SeqCst);
+    }
+
+    pub(crate) fn compacted(&self) -> Option<&Arc<Compacted>> {
+        self.compacted.get()
+    }
+
+    pub(crate) fn compacted_or(&self, make: impl FnOnce() -> Compacted) -> Arc<Compacted> {
+        Arc::clone(self.compacted.get_or_init(|| Arc::new(make())))
     }
 
     pub(crate) fn is_deleted(&self) -> bool {

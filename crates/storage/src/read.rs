@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use protocol::light;
 use protocol::record::{self, CheckBody, MAGIC_V1, MAGIC_V2};
 
+use crate::compaction;
 use crate::error::ReadError;
 use crate::queue::files::read_fully;
 use crate::queue::load::{copy_entries, entry_at};
@@ -144,27 +145,27 @@ pub(crate) fn read(
     request: &Read<'_>,
     mode: ReadMode,
 ) -> Result<ReadResult, ReadError> {
-    let result = |status, next_offset, min: u64, max: u64, records| ReadResult {
-        status,
-        next_offset,
-        min_offset: min as i64,
-        max_offset: max as i64,
-        records,
-    };
     let Some(queue) = inner.queues.queue(request.topic, request.queue_id) else {
-        return Ok(result(ReadStatus::NoMessageInQueue, 0, 0, 0, Vec::new()));
+        return Ok(nothing(ReadStatus::NoMessageInQueue, 0, 0, 0));
     };
-    let (min, max) = inner.bounds(&queue);
-    if max == 0 {
-        return Ok(result(
-            ReadStatus::NoMessageInQueue,
-            0,
-            min,
-            max,
-            Vec::new(),
-        ));
+    if let Some(run) = compaction::run_of(&queue) {
+        return compaction::read::read(inner, &queue, &run, request, mode);
     }
-    let empty = |status, next: u64| Ok(result(status, next as i64, min, max, Vec::new()));
+    read_log_part(inner, &queue, request, mode)
+}
+
+/// Reads what the log holds of a queue. All of it, unless the queue is compacted.
+pub(crate) fn read_log_part(
+    inner: &Inner,
+    queue: &Arc<Queue>,
+    request: &Read<'_>,
+    mode: ReadMode,
+) -> Result<ReadResult, ReadError> {
+    let (min, max) = inner.log_bounds(queue);
+    if max == 0 {
+        return Ok(nothing(ReadStatus::NoMessageInQueue, 0, min, max));
+    }
+    let empty = |status, next: u64| Ok(nothing(status, next as i64, min, max));
     let Some(offset) = u64::try_from(request.offset)
         .ok()
         .filter(|offset| *offset >= min)
@@ -177,7 +178,7 @@ pub(crate) fn read(
     if offset > max {
         return empty(ReadStatus::OffsetOverflowBadly, max);
     }
-    let selected = select(inner, &queue, request, offset, max, mode)?;
+    let selected = select(inner, queue, request, offset, max, mode)?;
     if selected.wanted.is_empty() {
         return empty(selected.status, selected.next);
     }
@@ -188,7 +189,20 @@ pub(crate) fn read(
     } else {
         ReadStatus::Found
     };
-    Ok(result(status, next as i64, min, max, records))
+    Ok(ReadResult {
+        records,
+        ..nothing(status, next as i64, min, max)
+    })
+}
+
+fn nothing(status: ReadStatus, next_offset: i64, min: u64, max: u64) -> ReadResult {
+    ReadResult {
+        status,
+        next_offset,
+        min_offset: min as i64,
+        max_offset: max as i64,
+        records: Vec::new(),
+    }
 }
 
 struct Selected {

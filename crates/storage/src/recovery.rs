@@ -26,6 +26,7 @@ use crate::checkpoint::{Checkpoint, Hint};
 use crate::commitlog::Log;
 use crate::commitlog::scan::{self, Scanned};
 use crate::commitlog::segments::Segments;
+use crate::compaction::{self, Compaction};
 use crate::config::{Config, FlushMode};
 use crate::dispatch::{self, Facts};
 use crate::error::OpenError;
@@ -54,6 +55,7 @@ pub(crate) struct Recovered {
     pub(crate) queues: Table,
     pub(crate) index: Index,
     pub(crate) checkpoint: Checkpoint,
+    pub(crate) compaction: Compaction,
     pub(crate) lock: DirectoryLock,
 }
 
@@ -144,6 +146,8 @@ pub(crate) fn open(
         }
         flushed = end;
     }
+    let compacted = compaction::load(&*disk, &root, &queues)?;
+    let compaction = Compaction::new(&root, config.hold_for_compaction, compacted.is_used);
     let log = Log::new(
         segments,
         config.tail_bytes_max,
@@ -151,7 +155,7 @@ pub(crate) fn open(
         flushed,
         end,
         timestamp,
-        outcome.entries_total,
+        outcome.entries_total + compacted.offsets_added,
     );
     Ok(Recovered {
         config,
@@ -162,6 +166,7 @@ pub(crate) fn open(
         queues,
         index,
         checkpoint,
+        compaction,
         lock,
     })
 }

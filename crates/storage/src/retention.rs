@@ -182,12 +182,10 @@ fn remove_segments(inner: &Inner, reason: Reason) -> usize {
             break;
         }
         let released = inner.keeper.released.load(Ordering::Acquire);
-        if config.hold_expired
-            && !forced
-            && segments
-                .get(1)
-                .is_some_and(|second| second.start > released)
-        {
+        let is_held = segments.get(1).is_some_and(|second| {
+            (config.hold_expired && second.start > released) || inner.compaction.holds(second.start)
+        });
+        if is_held && !forced {
             break;
         }
         match inner.log.segments.remove_first() {

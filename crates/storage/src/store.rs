@@ -13,6 +13,7 @@ use protocol::light;
 use tokio::sync::watch;
 
 use crate::commitlog::{Log, scan};
+use crate::compaction::{Compaction, CompactionError, CompactionLimits, CompactionOutcome};
 use crate::config::{Config, FlushMode};
 use crate::error::{AppendError, OpenError, ReadError};
 use crate::flush::{Flush, FlushState};
@@ -23,7 +24,7 @@ use crate::queue::{Queue, Table};
 use crate::read::{Boundary, KeyQuery, Read, ReadMode, ReadResult};
 use crate::schedule::DelayLevels;
 use crate::stats::{Stats, WriteState};
-use crate::{append, flush, query, read, recovery, retention, writer};
+use crate::{append, compaction, flush, query, read, recovery, retention, writer};
 
 /// Who waits for messages.
 ///
@@ -66,6 +67,7 @@ pub(crate) struct Inner {
     pub(crate) counters: Counters,
     pub(crate) writer: writer::Writer,
     pub(crate) keeper: retention::Keeper,
+    pub(crate) compaction: Compaction,
     arrivals: RwLock<Option<Arc<dyn Arrivals>>>,
 }
 
@@ -131,6 +133,16 @@ impl Inner {
 
     /// First offset of a queue, and the one behind the last that consumers may see.
     pub(crate) fn bounds(&self, queue: &Queue) -> (u64, u64) {
+        let (min, max) = self.log_bounds(queue);
+        match compaction::run_of(queue) {
+            Some(run) if run.count > 0 => (run.first_offset().min(max), max),
+            Some(run) => (min.max(run.until).min(max), max),
+            None => (min, max),
+        }
+    }
+
+    /// The same of the part that lies in the log.
+    pub(crate) fn log_bounds(&self, queue: &Queue) -> (u64, u64) {
         let visible = self.visible();
         let entries = queue.entries();
         let max = entries.visible_max(visible);
@@ -227,6 +239,7 @@ impl Store {
         let inner = Arc::new(Inner {
             writer: writer::Writer::new(recovered.checkpoint, recovered.lock),
             keeper: retention::Keeper::default(),
+            compaction: recovered.compaction,
             flush: Flush::new(recovered.log.flushed()),
             health: Health::default(),
             stop: Stop::default(),
@@ -429,9 +442,9 @@ impl Store {
             .collect()
     }
 
-    /// Forgets a topic's queues and removes their files. Its records stay in the log until they expire. May wait for the disk.
+    /// Forgets a topic's queues and removes their files, what was compacted of them included. Its records stay in the log until they expire. May wait for the disk.
     pub fn delete_topic(&self, topic: &str) {
-        writer::delete_topic(&self.inner, topic);
+        compaction::delete_topic(&self.inner, topic);
     }
 
     /// Removes expired segments now, whatever the hour, and what the queues and the index hold of them. May wait for the disk.
@@ -442,6 +455,34 @@ impl Store {
     /// Where [`Config::hold_expired`] keeps expired segments: those that end at or below `before` may go. Never takes back what it let go.
     pub fn release_expired(&self, before: u64) {
         self.inner.keeper.release(before);
+    }
+
+    /// Compacts a queue: of the messages that were flushed only the latest of each key stays visible, and none of those without a body. They keep
+    /// their queue offsets, and outlive the log. One call a queue at a time; may run beside everything else. Reads and writes what was kept, and what
+    /// came, once a pass, unless too little came: see [`CompactionLimits`]. Waits for the disk.
+    pub fn compact(
+        &self,
+        topic: &str,
+        queue_id: i32,
+        limits: &CompactionLimits,
+    ) -> Result<CompactionOutcome, CompactionError> {
+        compaction::compact(&self.inner, topic, queue_id, limits)
+    }
+
+    /// Where [`Config::hold_for_compaction`] keeps expired segments: those that end at or below `before` may go. Never takes back what it let go.
+    pub fn release_for_compaction(&self, before: u64) {
+        self.inner.compaction.release(before);
+    }
+
+    /// Whether expired segments have waited for [`Store::release_for_compaction`] since the last call.
+    pub fn is_compaction_wanted(&self) -> bool {
+        self.inner.compaction.take_wanted()
+    }
+
+    /// The record that the log held at a position, when the log has it no more and a compacted queue does. May wait for the disk.
+    pub fn compacted_record_at(&self, physical: u64) -> Result<Option<Bytes>, ReadError> {
+        self.check_open()?;
+        compaction::record_at(&self.inner, physical)
     }
 
     /// Removes consume queue and index files whose records are gone from the log. May wait for the disk.
@@ -554,6 +595,7 @@ impl Store {
         if self.inner.stop.requested.swap(true, Ordering::AcqRel) {
             return;
         }
+        self.inner.compaction.wait_for_passes();
         self.join();
         writer::finish(&self.inner);
         self.inner.writer.unlock_directory();
