@@ -229,6 +229,15 @@ configuration::keys! {
         timer_stop_enqueue: bool = false, "timerStopEnqueue";
         /// Whether to stop delivering the messages that are due; they wait.
         timer_stop_dequeue: bool = false, "timerStopDequeue";
+        /// Whether topics with the attribute `cleanup.policy=COMPACTION` are compacted. What was compacted before stays as it is while it is off.
+        enable_compaction: bool = true, "enableCompaction";
+        /// How often they are compacted. It comes sooner when expired segments of the log wait for it.
+        compaction_schedule_internal: u64 = 900000, "compactionScheduleInternal", unit "ms", within 10..=604800000;
+        /// Queues that are compacted at a time, no more than processors.
+        compaction_thread_num: u32 = 6, "compactionThreadNum", within 1..=1024;
+        /// Memory for keys while queues are compacted, shared by those that are at a time: 96 bytes a key. A queue with more keys to look at takes
+        /// several passes.
+        max_offset_map_size: u64 = 104857600, "maxOffsetMapSize", unit "bytes", within 1048576..=17179869184;
         /// Whether producers may take timer messages back by their recall handle.
         recall_message_enable: bool = false, "recallMessageEnable";
         /// Whether they may while `brokerPermission` does not allow writing.

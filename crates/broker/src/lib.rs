@@ -11,6 +11,7 @@
 //! | `filters` | what consumers want beside tags: their expressions, compiled |
 //! | `clients`, `locks`, `notify` | who is connected, who may consume which queue in order, who must be told |
 //! | `broadcast` | how far the clients of groups are whose members all get everything |
+//! | `compaction` | topics of which the latest message of each key is kept |
 //! | `cold` | groups that read too much from the disk |
 //! | `longpoll` | pulls that wait for a message |
 //! | `pop`, `request_modes` | consumption by pop; which groups consume so |
@@ -30,6 +31,7 @@ mod arrivals;
 mod broadcast;
 pub mod call;
 mod cold;
+mod compaction;
 pub mod config;
 mod counters;
 mod longpoll;

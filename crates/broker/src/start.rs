@@ -20,8 +20,8 @@ use crate::service::BrokerService;
 use crate::settings::Settings;
 use crate::{BLOCKING_REQUESTS_MAX, Broker, Context, Identity, MASTER_ID};
 use crate::{
-    arrivals, clients, filters, groups, locks, longpoll, offsets, persist, pop, registration,
-    request_modes, schedule, system_topics, timers, topics, transactions,
+    arrivals, clients, compaction, filters, groups, locks, longpoll, offsets, persist, pop,
+    registration, request_modes, schedule, system_topics, timers, topics, transactions,
 };
 
 /// The VIP port lies this far below the port for clients.
@@ -221,6 +221,9 @@ impl Broker {
                 move || Duration::from_millis(broker.keys().flush_delay_offset_interval)
             })),
         ];
+        if keys.enable_compaction {
+            tasks.push(tokio::spawn(compaction::run(broker.clone())));
+        }
         if let Some(timers) = &broker.timers {
             let broker = broker.clone();
             tasks.push(tokio::spawn(timers::run(timers.clone(), move || {
@@ -529,6 +532,7 @@ fn store_config(keys: &BrokerKeys) -> Result<storage::Config, StartError> {
         clean_forcibly_enabled: keys.clean_file_forcibly_enable,
         delete_batch_max: keys.delete_file_batch_max as usize,
         hold_expired: keys.timer_wheel_enable,
+        hold_for_compaction: keys.enable_compaction,
         message_bytes_max: keys.max_message_size,
         delay_levels: keys.message_delay_level.clone(),
         light_queues: keys.enable_lmq && keys.enable_multi_dispatch,

@@ -30,7 +30,7 @@ const GROUPS: &[Group] = &[
             "ackMessageThreadPoolNums", "ackThreadPoolQueueCapacity", "adminBrokerThreadPoolNums", "adminBrokerThreadPoolQueueCapacity",
             "batchDispatchRequestThreadPoolNums", "brokerFastFailureEnable", "clientAsyncSemaphoreValue", "clientCallbackExecutorThreads",
             "clientManageThreadPoolNums", "clientManagerThreadPoolQueueCapacity", "clientOnewaySemaphoreValue", "clientPooledByteBufAllocatorEnable",
-            "clientRequestThreadPoolNums", "clientRequestThreadPoolQueueCapacity", "clientWorkerThreads", "compactionThreadNum",
+            "clientRequestThreadPoolNums", "clientRequestThreadPoolQueueCapacity", "clientWorkerThreads",
             "consumerManageThreadPoolNums", "consumerManagerThreadPoolQueueCapacity", "controllerRequestThreadPoolQueueCapacity",
             "controllerThreadPoolNums", "defaultThreadPoolNums", "defaultThreadPoolQueueCapacity", "disableNettyWorkerGroup", "dispatchCqCacheNum",
             "dispatchCqThreads", "endTransactionPoolQueueCapacity", "endTransactionThreadPoolNums", "heartbeatThreadPoolNums",
@@ -209,9 +209,9 @@ const GROUPS: &[Group] = &[
     },
     // Compaction topics.
     Group {
-        reason: "compaction topics are planned and not there yet",
+        reason: "what is kept of a queue is one file of records and one of entries, written whole and as long as they are",
         keys: &[
-            "compactionCqMappedFileSize", "compactionMappedFileSize", "compactionScheduleInternal", "enableCompaction", "maxOffsetMapSize",
+            "compactionCqMappedFileSize", "compactionMappedFileSize",
         ],
     },
     // Cold data.

@@ -7,8 +7,9 @@ use protocol::code::ResponseCode;
 use protocol::{batch, properties as names, topic};
 
 use super::send::properties::{self, Scan};
-use super::send::{Header, illegal};
+use super::send::{Header, illegal, key_is_missing};
 use crate::call::Refusal;
+use crate::compaction::is_compaction;
 use crate::settings::Limits;
 
 /// Messages of one batch. A message takes 22 bytes at least, so that a body of 4 MiB could ask for 190,000 records in
@@ -62,6 +63,7 @@ pub(crate) fn check<'a>(
             "a batch can be neither delayed nor part of a transaction",
         ));
     }
+    let needs_keys = is_compaction(config);
     let mut items = Vec::new();
     for item in batch::items(body) {
         let item = item.map_err(|error| message_illegal(error.to_string()))?;
@@ -73,6 +75,9 @@ pub(crate) fn check<'a>(
             return Err(message_illegal(
                 "a message of a batch can be neither delayed nor part of a transaction",
             ));
+        }
+        if needs_keys && !scan.has_keys() {
+            return Err(key_is_missing());
         }
         if items.len() == MESSAGES_MAX {
             return Err(message_illegal(format!(

@@ -82,6 +82,14 @@ fn by_id(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
             .map_err(|error| failed(&error))?,
         Err(_) => None,
     };
+    let record = match (record, u64::try_from(header.offset)) {
+        // The log has let go of it; a compaction topic may have it still.
+        (None, Ok(physical)) => broker
+            .store
+            .compacted_record_at(physical)
+            .map_err(|error| failed(&error))?,
+        (record, _) => record,
+    };
     match record {
         Some(record) => Ok(Reply::ok().body(record)),
         None => Err(Refusal::system_error(format!(

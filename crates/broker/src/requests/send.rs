@@ -27,6 +27,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::Broker;
 use crate::call::Refusal;
+use crate::compaction::is_compaction;
 use crate::requests::batch;
 use crate::settings::Settings;
 use crate::topics::Found;
@@ -35,7 +36,9 @@ use crate::transactions::{self, NewHalf};
 use answer::{join_ids, not_yet};
 use properties::{Delivery, Scan};
 
-pub(crate) use answer::{Region, Sent, failed, flushed, illegal, is_about_a_message, refusal};
+pub(crate) use answer::{
+    Region, Sent, failed, flushed, illegal, is_about_a_message, key_is_missing, refusal,
+};
 
 /// Bodies and properties of one append, in bytes. It bounds how long the append lock is held for one connection.
 const APPEND_BYTES_MAX: usize = 4 << 20;
@@ -214,11 +217,8 @@ impl Batch<'_> {
             config = &sends.topics[topic];
             dead_letter = true;
         }
-        if topic::is_compaction(config) && scan.keys.is_none() {
-            return Err(Refusal::new(
-                ResponseCode::MESSAGE_ILLEGAL,
-                "Required message key is missing",
-            ));
+        if is_compaction(config) && !scan.has_keys() {
+            return Err(key_is_missing());
         }
         let queue_id = topic::queue_id(
             self.broker,

@@ -9,6 +9,7 @@ mod admin;
 mod bad_input;
 mod clients;
 mod cold;
+mod compaction;
 mod delayed;
 mod disk;
 mod filters;

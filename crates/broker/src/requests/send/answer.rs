@@ -85,6 +85,14 @@ pub(crate) fn illegal(message_bytes_max: usize) -> Refusal {
     )
 }
 
+/// A message of a compaction topic has no key. Java 5.3.4: `SendMessageProcessor.sendMessage`.
+pub(crate) fn key_is_missing() -> Refusal {
+    Refusal::new(
+        ResponseCode::MESSAGE_ILLEGAL,
+        "Required message key is missing",
+    )
+}
+
 /// The store has failed: nothing more is taken until the broker is restarted.
 pub(crate) fn failed(reason: &str) -> Refusal {
     Refusal::new(

@@ -78,6 +78,11 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// Whether the message has keys that are more than blanks.
+    pub(crate) fn has_keys(&self) -> bool {
+        self.keys.is_some_and(|keys| !keys.trim().is_empty())
+    }
+
     /// Whether the message is to be delivered later, by a delay level. A level that is no number counts as one, so
     /// that the message is not taken for a plain one.
     pub(crate) fn delayed(&self) -> bool {

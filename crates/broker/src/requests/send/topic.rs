@@ -22,8 +22,6 @@ pub(crate) const SEE_FAQ: &str =
 pub(crate) const DEAD_LETTER_QUEUES: i32 = 1;
 /// Queues of a retry topic that a client's own send creates.
 const RETRY_QUEUES: i32 = 1;
-/// The topic attribute that says how old messages are removed.
-const CLEANUP_POLICY: &str = "cleanup.policy";
 
 /// The topic of a send, which is created when it does not exist and the client's template allows it. The caller commits one
 /// that is not durable before it stores its message.
@@ -271,12 +269,4 @@ pub(crate) fn sys_flag(config: &TopicConfig, asked: i32) -> i32 {
     } else {
         asked
     }
-}
-
-/// Whether only the latest message of each key is kept.
-pub(crate) fn is_compaction(config: &TopicConfig) -> bool {
-    config
-        .attributes
-        .get(CLEANUP_POLICY)
-        .is_some_and(|policy| policy == "COMPACTION")
 }
