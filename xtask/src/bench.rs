@@ -26,6 +26,7 @@ use servers::{Flush, Server, Side};
 use table::{KINDS, LIFECYCLE, SCALE, SPECS, Spec};
 
 /// How much of the table is measured, and how long.
+#[derive(Clone, Copy)]
 struct Extent {
     rounds: usize,
     seconds: u64,
@@ -73,27 +74,38 @@ const QUICK: Extent = Extent {
     pending_timers: 20_000,
 };
 
-/// `bench [quick] [--only NAME,NAME] [--binary PATH]`: only a full run rewrites the page; others print
-/// what it would say, and leave it with its plots in `target/bench`.
+/// `bench [quick] [--rounds N] [--only NAME,NAME] [--binary PATH]`: only a run of the whole table rewrites the page, which says how often each
+/// line was measured; others print what it would say, and leave it with its plots in `target/bench`.
 ///
 /// # Errors
 /// When a server does not start, or a run of Apogee lost, repeated or refused messages. What the Java broker refuses is
 /// told on the page.
 pub(crate) fn from_words(words: &[&str]) -> Result<()> {
-    let mut extent = &FULL;
+    let mut extent = FULL;
+    let mut is_whole = true;
     let mut only: Option<Vec<&str>> = None;
     let mut binary: Option<PathBuf> = None;
     let mut words = words.iter();
     while let Some(word) = words.next() {
         match *word {
-            "quick" => extent = &QUICK,
+            "quick" => {
+                extent = QUICK;
+                is_whole = false;
+            }
+            "--rounds" => {
+                let number = words.next().context("--rounds needs a number")?;
+                extent.rounds = number.parse()?;
+                ensure!(extent.rounds > 0, "no round measures nothing");
+            }
             "--only" => {
                 let names = words.next().context("--only needs names")?;
                 only = Some(names.split(',').collect());
             }
             "--binary" => binary = Some(words.next().context("--binary needs a path")?.into()),
             other => {
-                bail!("bench does not know {other:?}: [quick] [--only NAME,…] [--binary PATH]")
+                bail!(
+                    "bench does not know {other:?}: [quick] [--rounds N] [--only NAME,…] [--binary PATH]"
+                )
             }
         }
     }
@@ -115,7 +127,7 @@ pub(crate) fn from_words(words: &[&str]) -> Result<()> {
     let began = Instant::now();
     let mut results = Results::default();
     for round in 0..extent.rounds {
-        measure_round(&binary, extent, round, &specs, &mut results)?;
+        measure_round(&binary, &extent, round, &specs, &mut results)?;
     }
     let lifecycles = is_wanted(LIFECYCLE)
         .then(|| lifecycle::measure(&binary, extent.store_messages))
@@ -124,7 +136,7 @@ pub(crate) fn from_words(words: &[&str]) -> Result<()> {
         .then(|| scale::measure(Plan::whole(extent.topics), &binary))
         .transpose()?;
     let kinds = is_wanted(KINDS)
-        .then(|| kinds::measure(&binary, extent))
+        .then(|| kinds::measure(&binary, &extent))
         .transpose()?;
     let measured = Measured {
         results,
@@ -135,8 +147,8 @@ pub(crate) fn from_words(words: &[&str]) -> Result<()> {
     let results = &measured.results;
     eprintln!("measured in {:.0} s", began.elapsed().as_secs_f64());
     let own_failures = results.failures(Side::Apogee) + results.failures(Side::Floor);
-    let is_full = own_failures == 0 && extent.rounds == FULL.rounds && only.is_none();
-    write(&measured, extent, is_full)?;
+    let is_full = own_failures == 0 && is_whole && only.is_none();
+    write(&measured, &extent, is_full)?;
     ensure!(
         own_failures == 0,
         "{own_failures} run(s) of Apogee or the floor failed, so the page is left as it was"

@@ -41,7 +41,7 @@ cargo xtask VERB
                          --seed S, --binary PATH
   overload SECONDS       four times what a broker can take, consumers that stop reading, half frames (`test` does 10)
   fuzz SECONDS           libFuzzer over every decoder, SECONDS in all; inputs that fail stay in fuzz/artifacts
-  bench [quick] [--only NAME,…] [--binary PATH]
+  bench [quick] [--rounds N] [--only NAME,…] [--binary PATH]
                          the load table (floor, Apogee, Java broker); the whole of it rewrites docs/benchmarks.md
   scale [TOPICS [--binary PATH]]
                          many topics (100,000 unless given) and 10,000 idle connections: creation, sends, memory, restarts
