@@ -77,11 +77,7 @@ fn pull(load: &Load, name: &'static str, backlog: u64, messages_max: u32) -> Res
         run,
         Selects::All,
     );
-    let outcome = engine::run(&plan(load, name, None, readers))?;
-    let found = found(&outcome.readings, 1, sent.acknowledged, false);
-    let mut report = report(load, name, outcome, sent.stored, found);
-    report.verified.acknowledged = sent.acknowledged;
-    Ok(report)
+    drain(load, name, &sent, sent.acknowledged, readers)
 }
 
 /// As [`pull`], by a group whose heartbeat said what it selects, as the official clients do; its pulls do not repeat it.
@@ -104,11 +100,7 @@ fn filter(load: &Load, name: &'static str, backlog: u64, messages_max: u32) -> R
         run,
         Selects::AsRegistered,
     );
-    let outcome = engine::run(&plan(load, name, None, readers))?;
-    let found = found(&outcome.readings, 1, selected, false);
-    let mut report = report(load, name, outcome, verified.stored, found);
-    report.verified.acknowledged = verified.acknowledged;
-    Ok(report)
+    drain(load, name, &verified, selected, readers)
 }
 
 /// Connections that share the queues and read them over and over.
@@ -150,8 +142,19 @@ fn pop(load: &Load, name: &'static str, backlog: u64, messages_max: u32) -> Resu
         producers: BACKLOG_CONNECTIONS,
     };
     let poppers = (0..load.connections).map(popper).collect();
-    let outcome = engine::run(&plan(load, name, None, poppers))?;
-    let found = found(&outcome.readings, 1, sent.acknowledged, false);
+    drain(load, name, &sent, sent.acknowledged, poppers)
+}
+
+/// Has readers of one group get what was sent before, of which `expected` messages are for them.
+fn drain(
+    load: &Load,
+    name: &'static str,
+    sent: &Verified,
+    expected: u64,
+    readers: Vec<ReaderPlan<'_>>,
+) -> Result<Report> {
+    let outcome = engine::run(&plan(load, name, None, readers))?;
+    let found = found(&outcome.readings, 1, expected, false);
     let mut report = report(load, name, outcome, sent.stored, found);
     report.verified.acknowledged = sent.acknowledged;
     Ok(report)
