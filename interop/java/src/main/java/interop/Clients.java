@@ -2,6 +2,7 @@ package interop;
 
 import java.lang.reflect.Method;
 import java.util.concurrent.atomic.AtomicInteger;
+import org.apache.rocketmq.client.ClientConfig;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
@@ -35,10 +36,16 @@ final class Clients {
 
     /** A started producer that never compresses and lets bodies over the server's limit through. */
     DefaultMQProducer producer(String name) throws Exception {
+        return producer(name, new ClientConfig().getHeartbeatBrokerInterval());
+    }
+
+    /** The same, with the time between its heartbeats in milliseconds. */
+    DefaultMQProducer producer(String name, int heartbeatMs) throws Exception {
         DefaultMQProducer producer = new DefaultMQProducer(group("p_" + name));
         producer.setNamesrvAddr(nameServer);
         producer.setMqClientApiTimeout(API_TIMEOUT);
         producer.setInstanceName(nextInstance());
+        producer.setHeartbeatBrokerInterval(heartbeatMs);
         producer.setCompressMsgBodyOverHowmuch(Integer.MAX_VALUE);
         producer.setMaxMessageSize(16 * 1024 * 1024);
         producer.setSendMsgTimeout(10_000);

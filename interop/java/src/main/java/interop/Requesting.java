@@ -7,6 +7,7 @@ import java.lang.reflect.Method;
 import java.nio.charset.StandardCharsets;
 import java.util.Set;
 import java.util.concurrent.ConcurrentSkipListSet;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicReference;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
@@ -24,6 +25,7 @@ import org.apache.rocketmq.common.message.MessageExt;
 final class Requesting {
     private static final int COUNT = 40;
     private static final int TTL_MS = 20_000;
+    private static final int HEARTBEAT_MS = 3_000;
     private static final int SYSTEM_ERROR = 1;
 
     private final Clients clients;
@@ -34,7 +36,7 @@ final class Requesting {
 
     void run(Scenarios scenarios) throws Exception {
         String topic = clients.topic("requested");
-        DefaultMQProducer asker = clients.producer("asker");
+        DefaultMQProducer asker = clients.producer("asker", HEARTBEAT_MS);
         DefaultMQProducer replier = clients.producer("replier");
         AtomicReference<MessageExt> last = new AtomicReference<>();
         AtomicReference<Exception> failure = new AtomicReference<>();
@@ -56,10 +58,11 @@ final class Requesting {
             return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
         });
         consumer.start();
-        // The first requests would else wait for the consumer's first share of the queues. Not from the asker: a producer that knows the route
-        // sends no heartbeat before it asks, and no server can pass a reply to a client that it has not heard of.
+        // The first requests would else wait for the consumer's first share of the queues.
         replier.send(message(topic, "plain"));
         await(60, "the first message", () -> last.get() != null);
+        heardOf(asker, topic);
+        failure.set(null);
         scenarios.run("request-sync", () -> sync(asker, topic));
         scenarios.run("request-async", () -> async(asker, topic));
         scenarios.run("request-refused", () -> refused(replier, last.get()));
@@ -68,6 +71,39 @@ final class Requesting {
         scenarios.run("request-unanswered", () -> unanswered(asker, clients.topic("send")));
         asker.shutdown();
         replier.shutdown();
+    }
+
+    /**
+     * Waits until the server knows the asker: no server can pass a reply to a client that it has not heard of. A producer that knows the route
+     * sends no heartbeat before it asks, and the one with a new route is dropped when the regular one, to the brokers known before, is under way.
+     */
+    private static void heardOf(DefaultMQProducer asker, String topic) throws InterruptedException {
+        AtomicBoolean heard = new AtomicBoolean();
+        AtomicBoolean asking = new AtomicBoolean();
+        await(60, "a reply to the asker", () -> {
+            if (!heard.get() && asking.compareAndSet(false, true)) {
+                ask(asker, message(topic, "heard?"), heard, asking);
+            }
+            return heard.get();
+        });
+    }
+
+    private static void ask(DefaultMQProducer asker, Message question, AtomicBoolean heard, AtomicBoolean asking) {
+        try {
+            asker.request(question, new RequestCallback() {
+                @Override
+                public void onSuccess(Message reply) {
+                    heard.set(true);
+                }
+
+                @Override
+                public void onException(Throwable error) {
+                    asking.set(false);
+                }
+            }, HEARTBEAT_MS);
+        } catch (Exception error) {
+            throw new AssertionError("the asker cannot send", error);
+        }
     }
 
     private static Message message(String topic, String text) {
