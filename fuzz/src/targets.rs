@@ -6,8 +6,8 @@ use protocol::body::{
 };
 use protocol::command::Command;
 use protocol::frame::{self, Codec, FRAME_BYTES_MAX, Frame};
-use protocol::header::Header;
-use protocol::headers::{PullMessageRequest, SendMessageRequest, SendMessageRequestV2};
+use protocol::header::{Header, Headers};
+use protocol::headers::{PullMessageRequest, SendMessageRequest, SendMessageRequestV2, SendReader};
 use protocol::pop::{self, Handle, Origin};
 use protocol::properties::{self, Properties};
 use protocol::record::{self, CheckBody};
@@ -17,8 +17,9 @@ use protocol::{batch, json, message_id};
 pub type Target = fn(&[u8]);
 
 /// Every target with its name.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("frame", frame),
+    ("headers", headers),
     ("header_json", header_json),
     ("header_binary", header_binary),
     ("batch", batch),
@@ -47,6 +48,57 @@ pub fn header_json(bytes: &[u8]) {
 /// A binary header.
 pub fn header_binary(bytes: &[u8]) {
     header(Codec::Rocketmq, bytes);
+}
+
+/// Headers that follow each other in one buffer: a header, the same with a splice, and both again. Each must be what it is alone. The input
+/// is the place of the splice (two bytes), how much it removes and how much it puts in (a byte each), what it puts in, and the header.
+pub fn headers(bytes: &[u8]) {
+    let Some(([high, low, removed, inserted], rest)) = bytes.split_first_chunk::<4>() else {
+        return;
+    };
+    let Some((inserted, one)) = rest.split_at_checked(usize::from(inserted % 16)) else {
+        return;
+    };
+    let at = usize::from(u16::from_be_bytes([*high, *low])) % (one.len() + 1);
+    let end = (at + usize::from(removed % 16)).min(one.len());
+    let other = [&one[..at], inserted, &one[end..]].concat();
+    for codec in [Codec::Json, Codec::Rocketmq] {
+        for long in [true, false] {
+            follow(codec, long, &[one, &other, one, &other, &other]);
+        }
+    }
+}
+
+/// Decodes headers one behind the other, and compares each with what it is alone.
+///
+/// # Panics
+/// When they differ.
+pub fn follow(codec: Codec, long: bool, sequence: &[&[u8]]) {
+    let mut headers = Headers::default();
+    let mut sends = SendReader::default();
+    for bytes in sequence {
+        let alone = Header::decode(codec, bytes);
+        let followed = headers.decode(codec, bytes);
+        let (alone, followed) = match (alone, followed) {
+            (Ok(alone), Ok(followed)) => (alone, followed),
+            (alone, followed) => {
+                assert_eq!(alone.map(|_| ()), followed.map(|_| ()));
+                continue;
+            }
+        };
+        assert_eq!(format!("{alone:?}"), format!("{followed:?}"));
+        let alone = match long {
+            true => alone.fields.read::<SendMessageRequest<'_>>(),
+            false => alone
+                .fields
+                .read::<SendMessageRequestV2<'_>>()
+                .map(|header| header.0),
+        };
+        assert_eq!(
+            alone.as_ref(),
+            sends.read(&followed.fields, long).as_ref().copied()
+        );
+    }
 }
 
 fn header(codec: Codec, bytes: &[u8]) {

@@ -3,6 +3,8 @@
 mod binary;
 mod fields;
 mod json;
+mod places;
+mod repeat;
 mod scan;
 
 use std::borrow::Cow;
@@ -11,6 +13,7 @@ use thiserror::Error;
 
 pub(crate) use fields::FieldValue;
 pub use fields::{FieldError, FieldMap, Fields, ReadFields, WriteFields};
+pub use repeat::Headers;
 pub use scan::JsonError;
 
 use crate::frame::Codec;
@@ -64,6 +67,12 @@ impl<'a> Header<'a> {
             Codec::Json => json::decode(bytes),
             Codec::Rocketmq => binary::decode(bytes),
         }
+    }
+
+    /// The same header, as the one of a buffer with this number.
+    fn numbered(mut self, serial: u32) -> Self {
+        self.fields = self.fields.numbered(serial);
+        self
     }
 
     /// Whether the frame answers a request.

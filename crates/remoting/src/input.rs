@@ -1,7 +1,7 @@
 //! Bytes on their way in: read at the end, cut into frames at the front.
 
 use protocol::frame::{self, Frame, FrameError};
-use protocol::header::{Header, HeaderError};
+use protocol::header::{HeaderError, Headers};
 
 use crate::service::Request;
 
@@ -138,6 +138,7 @@ impl Input {
             bytes: &self.buffer[self.start..self.end],
             taken: 0,
             frame_bytes_max: self.frame_bytes_max,
+            headers: Headers::default(),
         }
     }
 
@@ -162,6 +163,7 @@ pub(crate) struct Frames<'a> {
     bytes: &'a [u8],
     taken: usize,
     frame_bytes_max: usize,
+    headers: Headers<'a>,
 }
 
 impl<'a> Frames<'a> {
@@ -176,7 +178,7 @@ impl<'a> Frames<'a> {
             header,
             body,
         } = frame;
-        let header = Header::decode(codec, header)?;
+        let header = self.headers.decode(codec, header)?;
         self.taken += bytes;
         Ok(Some(Request {
             header,

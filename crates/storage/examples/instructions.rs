@@ -14,8 +14,10 @@ use platform::disk::RealDisk;
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
 use protocol::frame::{self, Codec, FRAME_BYTES_MAX};
-use protocol::header::Header;
-use protocol::headers::{SendMessageRequest, SendMessageRequestV2, SendMessageResponse};
+use protocol::header::Headers;
+use protocol::headers::{
+    SendMessageRequest, SendMessageRequestV2, SendMessageResponse, SendReader,
+};
 use protocol::record::{self, CheckBody};
 use protocol::reply::{self, ReplyHead};
 use storage::{Config, FlushMode, NewMessage, Store};
@@ -47,33 +49,41 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// From the bytes of a frame to the header of a send.
+/// From the bytes of frames to the headers of sends: those of one read, which differ as a client's do.
 fn decode(codec: Codec, times: usize) {
-    let header = SendMessageRequestV2(SendMessageRequest {
-        producer_group: "producers".into(),
-        topic: "TopicTest".into(),
-        default_topic: "TBW102".into(),
-        default_topic_queue_nums: 4,
-        queue_id: 3,
-        born_timestamp_ms: 1_700_000_000_000,
-        properties: Some(PROPERTIES.into()),
-        reconsume_times: Some(0),
-        unit_mode: Some(false),
-        batch: Some(false),
-        ..SendMessageRequest::default()
-    });
-    let mut command = Command::request(RequestCode::SEND_MESSAGE_V2, &header);
-    command.body = vec![b'x'; BODY_BYTES].into();
-    command.codec = codec;
     let mut bytes = BytesMut::new();
-    command.encode(&mut bytes);
-    for _ in 0..times {
-        let (frame, _) = frame::split(black_box(&bytes), FRAME_BYTES_MAX)
-            .expect("a frame")
-            .expect("a whole frame");
-        let header = Header::decode(frame.codec, frame.header).expect("a header");
-        let send: SendMessageRequestV2<'_> = header.fields.read().expect("a send");
-        black_box((&send, frame.body));
+    for number in 0..BATCH {
+        let properties = PROPERTIES.replace("0000\u{2}", &format!("{number:04X}\u{2}"));
+        let header = SendMessageRequestV2(SendMessageRequest {
+            producer_group: "producers".into(),
+            topic: "TopicTest".into(),
+            default_topic: "TBW102".into(),
+            default_topic_queue_nums: 4,
+            queue_id: (number % 8) as i32,
+            born_timestamp_ms: 1_700_000_000_000 + number as i64 / 10,
+            properties: Some(properties.into()),
+            reconsume_times: Some(0),
+            unit_mode: Some(false),
+            batch: Some(false),
+            ..SendMessageRequest::default()
+        });
+        let mut command = Command::request(RequestCode::SEND_MESSAGE_V2, &header);
+        command.opaque = 12_340 + number as i32;
+        command.body = vec![b'x'; BODY_BYTES].into();
+        command.codec = codec;
+        command.encode(&mut bytes);
+    }
+    for _ in 0..times / BATCH {
+        let mut rest = black_box(&bytes[..]);
+        let mut headers = Headers::default();
+        let mut sends = SendReader::default();
+        while let Some((frame, length)) = frame::split(rest, FRAME_BYTES_MAX).expect("a frame") {
+            let header = headers.decode(frame.codec, frame.header);
+            let header = header.expect("a header");
+            let send = sends.read(&header.fields, false).expect("a send");
+            black_box((send, frame.body));
+            rest = &rest[length..];
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use protocol::body::TopicConfig;
 use protocol::code::{RequestCode, ResponseCode};
-use protocol::headers::{SendMessageRequest, SendMessageRequestV2};
+use protocol::headers::{SendMessageRequest, SendReader};
 use protocol::properties::BYTES_MAX as PROPERTIES_BYTES_MAX;
 use protocol::reply::ReplyHead;
 use protocol::sysflag;
@@ -50,18 +50,13 @@ const SCRATCH_BYTES_KEPT: usize = 1 << 20;
 /// The header of a send, in the one form that both versions are read into.
 pub(crate) type Header<'a> = SendMessageRequest<'a>;
 
-/// Reads the header. A batch carries the header of V2, or V1's from an old client; its names tell them apart.
-fn header_of<'a>(request: &Request<'a>) -> Result<Header<'a>, Refusal> {
-    let is_long = match request.code() {
+/// Whether a send carries the header of V1. A batch carries that of V2, or V1's from an old client; its names tell them apart.
+fn is_long(request: &Request<'_>) -> bool {
+    match request.code() {
         RequestCode::SEND_MESSAGE => true,
         RequestCode::SEND_MESSAGE_V2 => false,
         _ => request.header.fields.get("topic").is_some(),
-    };
-    if is_long {
-        return Ok(request.read()?);
     }
-    let SendMessageRequestV2(header) = request.read()?;
-    Ok(header)
 }
 
 /// Whether a request is a send.
@@ -149,6 +144,7 @@ pub(crate) fn serve(
         born_host: born_host(connection),
         connection,
     };
+    let mut headers = SendReader::default();
     for (index, request) in requests.iter().enumerate() {
         if !is_send(request.code()) {
             continue;
@@ -156,7 +152,11 @@ pub(crate) fn serve(
         if sends.text.len() + sends.body_bytes + request.body.len() > APPEND_BYTES_MAX {
             batch.append(&mut sends, replies);
         }
-        if let Err(refusal) = batch.check(&mut sends, index, request) {
+        let header = headers.read(&request.header.fields, is_long(request));
+        let checked = header
+            .map_err(Refusal::from)
+            .and_then(|header| batch.check(&mut sends, index, request, header));
+        if let Err(refusal) = checked {
             batch.refuse(request.head(), &refusal, replies);
         }
     }
@@ -185,20 +185,25 @@ struct Batch<'a> {
 
 impl Batch<'_> {
     /// Checks one send and drafts its messages. On an error nothing is left behind.
-    fn check(&self, sends: &mut Sends, index: usize, request: &Request<'_>) -> Result<(), Refusal> {
-        let header = header_of(request)?;
-        let mut topic = self.topic(sends, &header)?;
+    fn check(
+        &self,
+        sends: &mut Sends,
+        index: usize,
+        request: &Request<'_>,
+        header: &Header<'_>,
+    ) -> Result<(), Refusal> {
+        let mut topic = self.topic(sends, header)?;
         let mut config = &sends.topics[topic];
         topic::check_queue(config, header.queue_id, self.born_host)?;
         let is_batch =
             header.batch == Some(true) || request.code() == RequestCode::SEND_BATCH_MESSAGE;
         if is_batch {
-            return self.draft_batch(sends, topic, index, request, &header);
+            return self.draft_batch(sends, topic, index, request, header);
         }
         self.check_body(request.body.len())?;
         let client_properties = header.properties.as_deref().unwrap_or("");
         let scan = properties::scan(client_properties);
-        self.check_features(&scan, &header)?;
+        self.check_features(&scan, header)?;
         let light_bytes = match scan.light {
             None => 0,
             Some(names) => light::check(self.broker, self.settings, names)?,
@@ -210,7 +215,7 @@ impl Batch<'_> {
                 self.connection,
                 group,
                 request.header.version,
-                &header,
+                header,
             )?
         {
             topic = sends.add_topic(dead);
@@ -225,12 +230,12 @@ impl Batch<'_> {
             config,
             if dead_letter { 0 } else { header.queue_id },
         )?;
-        let is_half = is_half(&scan, &header);
+        let is_half = is_half(&scan, header);
         let sys_flag = topic::sys_flag(config, header.sys_flag);
         let delivery = if dead_letter {
             Delivery::DeadLetter
         } else if is_half {
-            self.half(&scan, &header, &config.topic_name, queue_id)?
+            self.half(&scan, header, &config.topic_name, queue_id)?
         } else {
             self.delivery(&scan, &config.topic_name, queue_id)?
         };

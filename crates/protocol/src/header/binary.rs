@@ -14,8 +14,19 @@ use crate::language::Language;
 
 /// The part of fixed length, up to the remark.
 const FIXED_BYTES: usize = 13;
+/// The length before a value.
+pub(super) const LENGTH_BYTES: usize = 4;
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
+    let (header, entries) = decode_fixed(bytes)?;
+    Ok(Header {
+        fields: Fields::from_binary(entries)?,
+        ..header
+    })
+}
+
+/// The header without its fields, and the entries that hold them.
+pub(super) fn decode_fixed(bytes: &[u8]) -> Result<(Header<'_>, &[u8]), HeaderError> {
     let Some((fixed, rest)) = bytes.split_first_chunk::<FIXED_BYTES>() else {
         return Err(HeaderError::Truncated("the fixed part"));
     };
@@ -52,15 +63,16 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
                 .0
         }
     };
-    Ok(Header {
+    let header = Header {
         code: i32::from(i16::from_be_bytes([code0, code1])),
         language: Language(language),
         version: i32::from(i16::from_be_bytes([version0, version1])),
         opaque: i32::from_be_bytes([o0, o1, o2, o3]),
         flag: i32::from_be_bytes([f0, f1, f2, f3]),
         remark,
-        fields: Fields::from_binary(fields)?,
-    })
+        fields: Fields::EMPTY,
+    };
+    Ok((header, fields))
 }
 
 /// A part with a length of two bytes, and what follows. `None` when the length is negative or too large.

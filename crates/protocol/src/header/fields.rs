@@ -6,21 +6,42 @@ use thiserror::Error;
 
 use super::HeaderError;
 use super::binary::{take_long, take_short};
-use super::scan::{FieldIndex, Kind, Scanner, Token, unescape};
+use super::places::Places;
+use super::scan::{Indexed, Kind, Scanner, unescape, unescape_into};
 use crate::number;
 
 /// Fields as they lie in a frame, or in a `FieldMap`. Cheap to copy; they were checked when the header was decoded.
 #[derive(Clone, Copy)]
-pub struct Fields<'a>(Source<'a>);
+pub struct Fields<'a> {
+    source: Source<'a>,
+    change: Change,
+}
+
+/// What sets the fields apart from those of the header before.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Change {
+    /// Counts the headers of a buffer; 0 for one that stands alone.
+    pub(crate) serial: u32,
+    /// One bit for each field, by position, whose value is not that of the header before, while all names are the same.
+    pub(crate) changed: Option<u16>,
+}
+
+impl Change {
+    pub(super) fn since(serial: u32, changed: u16) -> Self {
+        Self {
+            serial,
+            changed: Some(changed),
+        }
+    }
+}
 
 #[derive(Clone, Copy)]
 enum Source<'a> {
-    /// A JSON text, and where the fields lie in it.
-    JsonIndexed(&'a str, FieldIndex),
+    /// A text, and where the fields lie in it: JSON, or entries of the binary header whose bytes, lengths included, happen to be text. The
+    /// usual case, and the quick one.
+    Placed(&'a str, Places),
     /// A JSON object with its braces.
     Json(&'a str),
-    /// Entries of the binary header whose bytes, lengths included, happen to be text: the usual case, and the quick one.
-    BinaryText(&'a str),
     /// Entries of the binary header, each text in it UTF-8.
     Binary(&'a [u8]),
     Map(&'a FieldMap),
@@ -74,6 +95,18 @@ impl<'a> FieldValue<'a> {
         unescape(self.text, self.escaped)
     }
 
+    /// The text, in the memory of `old` where it needs memory of its own.
+    pub(crate) fn text_into(self, old: Option<Cow<'a, str>>) -> Cow<'a, str> {
+        match old {
+            Some(Cow::Owned(mut memory)) if self.escaped => {
+                memory.clear();
+                unescape_into(self.text, &mut memory);
+                Cow::Owned(memory)
+            }
+            _ => self.text(),
+        }
+    }
+
     /// JSON's escapes are not undone: no client escapes digits.
     #[inline]
     pub(crate) fn integer(self) -> Option<i64> {
@@ -93,35 +126,88 @@ pub(crate) fn parse_boolean(text: &[u8]) -> bool {
 
 impl<'a> Fields<'a> {
     /// No fields at all.
-    pub const EMPTY: Fields<'static> = Fields(Source::Binary(&[]));
+    pub const EMPTY: Fields<'static> = Fields::of(Source::Binary(&[]));
+
+    const fn of(source: Source<'a>) -> Self {
+        Self {
+            source,
+            change: Change {
+                serial: 0,
+                changed: None,
+            },
+        }
+    }
 
     /// Fields of an in-process command.
     pub fn from_map(map: &'a FieldMap) -> Self {
-        Self(Source::Map(map))
+        Self::of(Source::Map(map))
     }
 
     /// A value that the scanner has accepted; anything but an object holds no fields.
-    pub(super) fn from_json(text: &'a str, value: Token, index: Option<FieldIndex>) -> Self {
-        if let Some(index) = index {
-            return Self(Source::JsonIndexed(text, index));
+    pub(super) fn from_json(text: &'a str, found: &Indexed) -> Self {
+        if let Some(places) = found.places {
+            return Self::of(Source::Placed(text, places));
         }
-        match value.text(text) {
-            object if value.kind == Kind::Literal && object.starts_with('{') => {
-                Self(Source::Json(object))
+        match found.value.text(text) {
+            object if found.value.kind == Kind::Literal && object.starts_with('{') => {
+                Self::of(Source::Json(object))
             }
             _ => Fields::EMPTY,
         }
     }
 
+    /// Fields at known places of a text.
+    pub(super) fn placed(text: &'a str, places: Places, change: Change) -> Self {
+        Self {
+            source: Source::Placed(text, places),
+            change,
+        }
+    }
+
+    /// The text and the places of the fields in it, if they were noted.
+    pub(super) fn places(&self) -> Option<(&'a str, &Places)> {
+        match &self.source {
+            Source::Placed(text, places) => Some((text, places)),
+            _ => None,
+        }
+    }
+
+    /// The same fields, as those of the header with this number.
+    pub(super) fn numbered(mut self, serial: u32) -> Self {
+        self.change.serial = serial;
+        self
+    }
+
+    /// What sets them apart from those of the header before.
+    pub(crate) fn change(&self) -> Change {
+        self.change
+    }
+
+    /// Name and value of the field at this position of a header that follows another one.
+    #[inline]
+    pub(crate) fn entry(&self, at: usize) -> Option<(FieldName<'a>, FieldValue<'a>)> {
+        let Source::Placed(text, places) = &self.source else {
+            return None;
+        };
+        let (bytes, text, escaped) = places.get(text, at)?;
+        let name = FieldName {
+            bytes,
+            escaped: false,
+        };
+        Some((name, FieldValue { text, escaped }))
+    }
+
     /// Checks every length and text of binary entries.
     pub(super) fn from_binary(entries: &'a [u8]) -> Result<Self, HeaderError> {
         let text = std::str::from_utf8(entries).ok();
+        let mut places = Places::new();
+        let mut all_placed = true;
         let mut rest = entries;
         while !rest.is_empty() {
-            let (name, behind) =
+            let (name, after_name) =
                 take_short(rest).ok_or(HeaderError::Truncated("a field's name"))?;
             let (value, behind) =
-                take_long(behind).ok_or(HeaderError::Truncated("a field's value"))?;
+                take_long(after_name).ok_or(HeaderError::Truncated("a field's value"))?;
             let is_utf8 = match text {
                 // The whole is UTF-8; so is each piece that does not begin or end within a character.
                 Some(_) => is_whole(name) && is_whole(value),
@@ -130,24 +216,35 @@ impl<'a> Fields<'a> {
             if !is_utf8 {
                 return Err(HeaderError::NotUtf8);
             }
+            // (Java reads an empty value as null: no field.)
+            if !value.is_empty() {
+                let name_end = entries.len() - after_name.len();
+                let value_end = entries.len() - behind.len();
+                let name_at = (name_end - name.len(), name_end);
+                all_placed &= places.push(name_at, (value_end - value.len(), value_end));
+            }
             rest = behind;
         }
-        Ok(Self(
-            text.map_or(Source::Binary(entries), Source::BinaryText),
-        ))
+        Ok(Self::of(match text {
+            Some(text) if all_placed => Source::Placed(text, places),
+            _ => Source::Binary(entries),
+        }))
     }
 
     /// Every present field, in the order of the frame. Of equal names the last one counts.
     #[inline]
     pub(crate) fn entries(&self) -> Entries<'a> {
-        Entries(match self.0 {
-            Source::JsonIndexed(text, index) => Walk::JsonIndexed { text, index, at: 0 },
+        Entries(match self.source {
+            Source::Placed(text, places) => Walk::Placed {
+                text,
+                places,
+                at: 0,
+            },
             Source::Json(text) => {
                 let mut scanner = Scanner::new(text);
                 scanner.begin_object();
                 Walk::Json(scanner)
             }
-            Source::BinaryText(text) => Walk::BinaryText { text, at: 0 },
             Source::Binary(bytes) => Walk::Binary(bytes),
             Source::Map(map) => Walk::Map(map.0.iter()),
         })
@@ -183,7 +280,7 @@ impl<'a> Fields<'a> {
 
 /// Whether a piece of valid UTF-8 begins and ends at character boundaries.
 #[inline]
-fn is_whole(piece: &[u8]) -> bool {
+pub(super) fn is_whole(piece: &[u8]) -> bool {
     const CONTINUATION: u8 = 0b10;
     const ASCII_MAX: u8 = 0x7f;
     match piece {
@@ -199,16 +296,12 @@ fn is_whole(piece: &[u8]) -> bool {
 pub(crate) struct Entries<'a>(Walk<'a>);
 
 enum Walk<'a> {
-    JsonIndexed {
+    Placed {
         text: &'a str,
-        index: FieldIndex,
+        places: Places,
         at: usize,
     },
     Json(Scanner<'a>),
-    BinaryText {
-        text: &'a str,
-        at: usize,
-    },
     Binary(&'a [u8]),
     Map(std::slice::Iter<'a, (Cow<'static, str>, String)>),
 }
@@ -231,8 +324,8 @@ impl<'a> Entries<'a> {
             escaped: false,
         };
         match &mut self.0 {
-            Walk::JsonIndexed { text, index, at } => {
-                let (name, value, escaped) = index.get(text, *at)?;
+            Walk::Placed { text, places, at } => {
+                let (name, value, escaped) = places.get(text, *at)?;
                 *at += 1;
                 Some((
                     plain_name(name),
@@ -258,14 +351,6 @@ impl<'a> Entries<'a> {
                             escaped: value.kind == Kind::Escaped,
                         },
                     ));
-                }
-            },
-            Walk::BinaryText { text, at } => loop {
-                let (name, value, behind) = take_entry(text.as_bytes().get(*at..)?)?;
-                *at = text.len() - behind.len();
-                if !value.is_empty() {
-                    let value = text.get(*at - value.len()..*at)?;
-                    return Some((plain_name(name), FieldValue::plain(value)));
                 }
             },
             Walk::Binary(rest) => loop {

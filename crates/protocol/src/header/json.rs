@@ -10,6 +10,14 @@ use crate::language::Language;
 use crate::number;
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
+    decode_noted(bytes).map(|(header, _)| header)
+}
+
+/// The header, and where the digits of its opaque lie when it is written so that the next one can be compared with it: each field a string,
+/// and one opaque, a number.
+pub(super) fn decode_noted(
+    bytes: &[u8],
+) -> Result<(Header<'_>, Option<(usize, usize)>), HeaderError> {
     let text = std::str::from_utf8(bytes).map_err(|_| HeaderError::NotUtf8)?;
     let mut header = Header {
         code: 0,
@@ -20,19 +28,27 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
         remark: None,
         fields: Fields::EMPTY,
     };
+    let mut all_strings = false;
+    let (mut opaque, mut opaques) = (None, 0);
     let mut scanner = Scanner::new(text);
     scanner.object(|scanner, key| {
         let key = key.bytes(text);
         if key == b"extFields" {
-            let (value, index) = scanner.value_indexed()?;
-            header.fields = Fields::from_json(text, value, index);
+            let found = scanner.value_indexed()?;
+            all_strings = found.all_strings;
+            header.fields = Fields::from_json(text, &found);
             return Ok(());
         }
         let value = scanner.value()?;
         match key {
             b"code" => header.code = integer(text, value, "code")?,
             b"version" => header.version = integer(text, value, "version")?,
-            b"opaque" => header.opaque = integer(text, value, "opaque")?,
+            b"opaque" => {
+                header.opaque = integer(text, value, "opaque")?;
+                opaques += 1;
+                opaque = (value.kind == Kind::Literal)
+                    .then_some((value.start as usize, value.end as usize));
+            }
             b"flag" => header.flag = integer(text, value, "flag")?,
             b"language" => header.language = language(text, value),
             b"remark" => header.remark = (value.kind != Kind::Null).then(|| value.unescaped(text)),
@@ -41,7 +57,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Header<'_>, HeaderError> {
         Ok::<(), HeaderError>(())
     })?;
     scanner.finish()?;
-    Ok(header)
+    Ok((header, opaque.filter(|_| all_strings && opaques == 1)))
 }
 
 /// An integer that fits, in quotes or without; `null` counts as absent.

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use super::places::Places;
+
 /// Deeper nesting than any header or field needs; bounds the scanner's own stack.
 const DEPTH_MAX: usize = 32;
 
@@ -35,8 +37,8 @@ pub(crate) enum Kind {
 /// A piece of the text, by position. It begins and ends at ASCII characters, hence at character boundaries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Token {
-    start: u32,
-    end: u32,
+    pub(crate) start: u32,
+    pub(crate) end: u32,
     pub(crate) kind: Kind,
 }
 
@@ -62,67 +64,13 @@ impl Token {
     }
 }
 
-/// Where the fields of a JSON object lie in its text, noted while it is checked, so that reading them need not scan again.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct FieldIndex {
-    places: [Place; FieldIndex::FIELDS_MAX],
-    count: u16,
-    /// One bit a field: its value holds escapes.
-    escaped: u16,
-}
-
-/// Positions of one field's name and value.
-#[derive(Clone, Copy, Debug, Default)]
-struct Place {
-    name: u16,
-    name_end: u16,
-    value: u16,
-    value_end: u16,
-}
-
-impl FieldIndex {
-    /// Sends have at most 14 fields; a header with more is scanned twice.
-    const FIELDS_MAX: usize = 16;
-
-    fn new() -> Self {
-        Self {
-            places: [Place::default(); Self::FIELDS_MAX],
-            count: 0,
-            escaped: 0,
-        }
-    }
-
-    /// Notes a field. False when there is no room for it, or its name is not written plainly.
-    #[inline]
-    fn push(&mut self, name: Token, value: Token) -> bool {
-        let at = usize::from(self.count);
-        if at >= Self::FIELDS_MAX || value.end > u32::from(u16::MAX) || name.kind != Kind::Plain {
-            return false;
-        }
-        self.places[at] = Place {
-            name: name.start as u16,
-            name_end: name.end as u16,
-            value: value.start as u16,
-            value_end: value.end as u16,
-        };
-        self.escaped |= u16::from(value.kind == Kind::Escaped) << at;
-        self.count += 1;
-        true
-    }
-
-    /// Name, value, and whether the value holds escapes, of field `at` in `text`; `None` behind the last one.
-    #[inline(always)]
-    pub(crate) fn get<'a>(&self, text: &'a str, at: usize) -> Option<(&'a [u8], &'a str, bool)> {
-        if at >= usize::from(self.count) {
-            return None;
-        }
-        let place = self.places.get(at)?;
-        let name = text
-            .as_bytes()
-            .get(usize::from(place.name)..usize::from(place.name_end))?;
-        let value = text.get(usize::from(place.value)..usize::from(place.value_end))?;
-        Some((name, value, self.escaped >> at & 1 != 0))
-    }
+/// A value of an object's member, and what is known of its own members.
+pub(crate) struct Indexed {
+    pub(crate) value: Token,
+    /// Where its fields lie, when it is an object with few of them.
+    pub(crate) places: Option<Places>,
+    /// Each of its fields is a string, in quotes and without white space around it.
+    pub(crate) all_strings: bool,
 }
 
 /// Positions are followed, and pieces only cut out where somebody looks at them: that is what makes the scan fast.
@@ -231,33 +179,57 @@ impl<'a> Scanner<'a> {
     }
 
     /// The next value, with the places of its fields when it is an object with few of them.
-    pub(crate) fn value_indexed(&mut self) -> Result<(Token, Option<FieldIndex>), JsonError> {
+    pub(crate) fn value_indexed(&mut self) -> Result<Indexed, JsonError> {
         if !self.take(b'{') {
-            return Ok((self.value()?, None));
+            return Ok(Indexed {
+                value: self.value()?,
+                places: None,
+                all_strings: false,
+            });
         }
         let start = self.at - 1;
-        let mut index = FieldIndex::new();
-        if self.compact_fields(&mut index)? {
-            let object = self.token(start, self.at, Kind::Literal);
-            return Ok((object, Some(index)));
+        let mut places = Places::new();
+        if self.compact_fields(&mut places)? {
+            return Ok(Indexed {
+                value: self.token(start, self.at, Kind::Literal),
+                places: Some(places),
+                all_strings: true,
+            });
         }
         self.at = start;
-        index = FieldIndex::new();
+        places = Places::new();
         let mut complete = true;
         self.object(|scanner, name| {
             let value = scanner.value_at(1)?;
             if value.kind != Kind::Null {
-                complete &= index.push(name, value);
+                complete &= name.kind == Kind::Plain && places.push_tokens(name, value);
             }
             Ok::<(), JsonError>(())
         })?;
-        let object = self.token(start, self.at, Kind::Literal);
-        Ok((object, complete.then_some(index)))
+        Ok(Indexed {
+            value: self.token(start, self.at, Kind::Literal),
+            places: complete.then_some(places),
+            all_strings: false,
+        })
+    }
+
+    /// The string whose content begins at `start`.
+    #[inline]
+    pub(crate) fn string_at(&mut self, start: usize) -> Result<Token, JsonError> {
+        self.at = start;
+        self.string_rest()
+    }
+
+    /// The end of the number that begins at `start`.
+    pub(crate) fn number_end(&mut self, start: usize) -> usize {
+        self.at = start;
+        self.skip_number();
+        self.at
     }
 
     /// The fields behind the opening brace, when they are as clients write them: few, all of them strings, without white
     /// space. False when anything else is met; the caller then begins again.
-    fn compact_fields(&mut self, index: &mut FieldIndex) -> Result<bool, JsonError> {
+    fn compact_fields(&mut self, places: &mut Places) -> Result<bool, JsonError> {
         let bytes = self.bytes;
         let mut at = self.at;
         loop {
@@ -279,7 +251,7 @@ impl<'a> Scanner<'a> {
                     token
                 }
             };
-            if !index.push(self.token(name, name_end, Kind::Plain), value) {
+            if !places.push_tokens(self.token(name, name_end, Kind::Plain), value) {
                 return Ok(false);
             }
             at = self.at + 2;
@@ -388,7 +360,14 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    #[inline]
     fn skip_escape(&mut self) -> Result<(), JsonError> {
+        // What separates properties, and so nearly every escape that there is.
+        let separator = self.bytes.get(self.at..self.at + 6);
+        if let Some([b'\\', b'u', b'0', b'0', b'0', b'0'..=b'9']) = separator {
+            self.at += 6;
+            return Ok(());
+        }
         let length = match self.bytes.get(self.at + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' | b'\'' | b'v' | b'0') => 2,
             Some(b'u') => {
@@ -496,9 +475,20 @@ pub(crate) fn unescape(raw: &str, escaped: bool) -> Cow<'_, str> {
 }
 
 fn unescape_owned(raw: &str) -> String {
-    let mut text = String::with_capacity(raw.len());
+    let mut text = String::new();
+    unescape_into(raw, &mut text);
+    text
+}
+
+/// Appends the text that a scanned string with escapes stands for.
+pub(crate) fn unescape_into(raw: &str, text: &mut String) {
+    text.reserve(raw.len());
     let mut rest = raw;
-    while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
+    loop {
+        let at = find_special(rest.as_bytes(), 0);
+        if at == rest.len() {
+            break;
+        }
         text.push_str(&rest[..at]);
         let escape = rest.as_bytes().get(at + 1).copied().unwrap_or(b'\\');
         if escape == b'u' {
@@ -528,7 +518,6 @@ fn unescape_owned(raw: &str) -> String {
         rest = rest.get(at + 2..).unwrap_or_default();
     }
     text.push_str(rest);
-    text
 }
 
 /// The character of the `\uXXXX` at the front of `text`, joined with the other half of a pair if one follows, and the

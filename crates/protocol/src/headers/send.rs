@@ -70,26 +70,52 @@ fn letter_of(name: &[u8]) -> Option<u8> {
     Some(b'a' + position as u8)
 }
 
-/// Reads the header in one pass; `letter` says which field a name is. Each form of the header has its own instance.
+/// Which form of the header it is: the names of its fields are long or of one letter.
+fn name(long: bool, position: usize) -> &'static str {
+    let (long_name, letter) = NAMES[position];
+    if long { long_name } else { letter }
+}
+
+/// Sets a field that is no text; the others are left to the caller. `None` for a name that the header does not have.
+#[inline(always)]
+fn set(
+    header: &mut SendMessageRequest<'_>,
+    long: bool,
+    letter: u8,
+    value: FieldValue<'_>,
+) -> Result<Option<()>, FieldError> {
+    let name = |position| name(long, position);
+    match letter {
+        b'd' => header.default_topic_queue_nums = field::read(name(3), value)?,
+        b'e' => header.queue_id = field::read(name(4), value)?,
+        b'f' => header.sys_flag = field::read(name(5), value)?,
+        b'g' => header.born_timestamp_ms = field::read(name(6), value)?,
+        b'h' => header.flag = field::read(name(7), value)?,
+        b'j' => header.reconsume_times = Some(field::read(name(9), value)?),
+        b'k' => header.unit_mode = Some(field::read(name(10), value)?),
+        b'l' => header.max_reconsume_times = Some(field::read(name(11), value)?),
+        b'm' => header.batch = Some(field::read(name(12), value)?),
+        _ => return Ok(None),
+    }
+    Ok(Some(()))
+}
+
+/// Reads the header in one pass; `letter` says which field a name is. Each form of the header has its own instance. True with it when no
+/// field is there twice.
 fn read<'a>(
     fields: Fields<'a>,
     long: bool,
     letter: impl Fn(&[u8]) -> Option<u8>,
-) -> Result<SendMessageRequest<'a>, FieldError> {
-    let name = |position: usize| {
-        if long {
-            NAMES[position].0
-        } else {
-            NAMES[position].1
-        }
-    };
+) -> Result<(SendMessageRequest<'a>, bool), FieldError> {
     let mut header = SendMessageRequest::default();
     // The texts wait as they are: assigning a `Cow` would look each time whether there is something to free.
     let (mut group, mut topic, mut default_topic) =
         (FieldValue::EMPTY, FieldValue::EMPTY, FieldValue::EMPTY);
     let (mut properties, mut broker_name) = (None, None);
-    // One bit a field that must be there: the first eight.
-    let mut missing = 0xffu32;
+    // One bit a field; the first eight must be there.
+    const REQUIRED: u32 = 0xff;
+    let mut seen = 0u32;
+    let mut once = true;
     let mut entries = fields.entries();
     while let Some((field_name, value)) = entries.next_inlined() {
         let Some(letter) = letter(field_name.raw()) else {
@@ -99,40 +125,112 @@ fn read<'a>(
             b'a' => group = value,
             b'b' => topic = value,
             b'c' => default_topic = value,
-            b'd' => header.default_topic_queue_nums = field::read(name(3), value)?,
-            b'e' => header.queue_id = field::read(name(4), value)?,
-            b'f' => header.sys_flag = field::read(name(5), value)?,
-            b'g' => header.born_timestamp_ms = field::read(name(6), value)?,
-            b'h' => header.flag = field::read(name(7), value)?,
             b'i' => properties = Some(value),
-            b'j' => header.reconsume_times = Some(field::read(name(9), value)?),
-            b'k' => header.unit_mode = Some(field::read(name(10), value)?),
-            b'l' => header.max_reconsume_times = Some(field::read(name(11), value)?),
-            b'm' => header.batch = Some(field::read(name(12), value)?),
             b'n' => broker_name = Some(value),
-            _ => continue,
+            _ => {
+                if set(&mut header, long, letter, value)?.is_none() {
+                    continue;
+                }
+            }
         }
-        missing &= !(1 << (letter - b'a'));
+        let bit = 1 << (letter - b'a');
+        once &= seen & bit == 0;
+        seen |= bit;
     }
+    let missing = REQUIRED & !seen;
     if missing != 0 {
-        return Err(FieldError::Missing(name(missing.trailing_zeros() as usize)));
+        let first = missing.trailing_zeros() as usize;
+        return Err(FieldError::Missing(name(long, first)));
     }
     header.producer_group = group.text();
     header.topic = topic.text();
     header.default_topic = default_topic.text();
     header.properties = properties.map(FieldValue::text);
     header.broker_name = broker_name.map(FieldValue::text);
-    Ok(header)
+    Ok((header, once))
+}
+
+/// Reads the headers of the sends in one buffer, in their order. Of one that repeats the send before, only what is different is read.
+#[derive(Default)]
+pub struct SendReader<'a> {
+    header: SendMessageRequest<'a>,
+    /// The number of the header that `header` was read from, and its form; none when the next one cannot be told by its differences.
+    read: Option<(u32, bool)>,
+}
+
+impl<'a> SendReader<'a> {
+    /// The header of a send, `long` as [`SendMessageRequest`], otherwise as [`SendMessageRequestV2`]: the same as [`Fields::read`] gives.
+    ///
+    /// # Errors
+    /// When a field is missing or is not what its type demands.
+    pub fn read(
+        &mut self,
+        fields: &Fields<'a>,
+        long: bool,
+    ) -> Result<&SendMessageRequest<'a>, FieldError> {
+        let change = fields.change();
+        let before = self.read.take();
+        let follows = before == Some((change.serial.wrapping_sub(1), long));
+        if follows && let Some(changed) = change.changed {
+            let only_known = self.read_changed(fields, changed, long)?;
+            if only_known {
+                self.read = Some((change.serial, long));
+                return Ok(&self.header);
+            }
+        }
+        let (header, once) = if long {
+            read(*fields, true, letter_of)?
+        } else {
+            read(*fields, false, single_letter)?
+        };
+        self.header = header;
+        self.read = (once && change.serial != 0).then_some((change.serial, long));
+        Ok(&self.header)
+    }
+
+    /// Reads what changed. False when a text other than the properties did, which is rare.
+    fn read_changed(
+        &mut self,
+        fields: &Fields<'a>,
+        mut changed: u16,
+        long: bool,
+    ) -> Result<bool, FieldError> {
+        while changed != 0 {
+            let at = changed.trailing_zeros() as usize;
+            changed &= changed - 1;
+            let Some((field_name, value)) = fields.entry(at) else {
+                return Ok(false);
+            };
+            let letter = if long {
+                letter_of(field_name.raw())
+            } else {
+                single_letter(field_name.raw())
+            };
+            match letter {
+                Some(b'i') => {
+                    let old = self.header.properties.take();
+                    self.header.properties = Some(value.text_into(old));
+                }
+                Some(b'a' | b'b' | b'c' | b'n') => return Ok(false),
+                Some(letter) => {
+                    set(&mut self.header, long, letter, value)?;
+                }
+                None => {}
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn single_letter(name: &[u8]) -> Option<u8> {
+    match name {
+        [letter] => Some(*letter),
+        _ => None,
+    }
 }
 
 fn write(header: &SendMessageRequest<'_>, long: bool, write: &mut dyn FnMut(&str, &str)) {
-    let name = |position: usize| {
-        if long {
-            NAMES[position].0
-        } else {
-            NAMES[position].1
-        }
-    };
+    let name = |position| name(long, position);
     write(name(0), &header.producer_group);
     write(name(1), &header.topic);
     write(name(2), &header.default_topic);
@@ -151,7 +249,7 @@ fn write(header: &SendMessageRequest<'_>, long: bool, write: &mut dyn FnMut(&str
 
 impl<'a> ReadFields<'a> for SendMessageRequest<'a> {
     fn read_fields(fields: Fields<'a>) -> Result<Self, FieldError> {
-        read(fields, true, letter_of)
+        read(fields, true, letter_of).map(|(header, _)| header)
     }
 }
 
@@ -163,11 +261,7 @@ impl WriteFields for SendMessageRequest<'_> {
 
 impl<'a> ReadFields<'a> for SendMessageRequestV2<'a> {
     fn read_fields(fields: Fields<'a>) -> Result<Self, FieldError> {
-        let letter = |name: &[u8]| match name {
-            [letter] => Some(*letter),
-            _ => None,
-        };
-        read(fields, false, letter).map(Self)
+        read(fields, false, single_letter).map(|(header, _)| Self(header))
     }
 }
 

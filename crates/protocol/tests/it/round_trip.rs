@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use protocol::batch;
+use protocol::code::RequestCode;
 use protocol::command::Command;
 use protocol::frame::{self, Codec, FRAME_BYTES_MAX};
 use protocol::header::FieldMap;
@@ -14,6 +15,8 @@ use protocol::message_id;
 use protocol::properties::{self, Properties};
 use protocol::record::{self, CheckBody, NewRecord, RecordError};
 use protocol::sysflag;
+
+use crate::fuzz_targets;
 
 /// Any text, biased towards what needs escaping.
 fn text() -> impl Strategy<Value = String> {
@@ -62,7 +65,50 @@ prop_compose! {
     }
 }
 
+/// A header as it lies in a frame.
+fn header_bytes(command: &Command) -> Vec<u8> {
+    let mut bytes = BytesMut::new();
+    command.encode(&mut bytes);
+    let (frame, _) = frame::split(&bytes, FRAME_BYTES_MAX).unwrap().unwrap();
+    frame.header.to_vec()
+}
+
+prop_compose! {
+    /// Sends of one client: mostly the same header, with values of other lengths.
+    fn sends_of_a_client()(
+        first in send_request(), differences in proptest::collection::vec(
+            (any::<(i32, i32, i64)>(), 0u8..6, proptest::option::of(text()), proptest::option::of("[a-z]{0,5}")), 1..8),
+        long in any::<bool>(), codec in codec(),
+    ) -> (bool, Codec, Vec<Vec<u8>>) {
+        let mut send = first;
+        let encoded = differences.into_iter().map(|((opaque, queue, born), kind, properties, topic)| {
+            match kind {
+                0 => send.queue_id = queue,
+                1 => send.born_timestamp_ms = born,
+                2 => send.properties = properties.map(Into::into),
+                3 => send.reconsume_times = send.reconsume_times.map(|_| queue),
+                4 => send.topic = topic.unwrap_or_default().into(),
+                _ => {}
+            }
+            let mut command = match long {
+                true => Command::request(RequestCode::SEND_MESSAGE, &send),
+                false => Command::request(RequestCode::SEND_MESSAGE_V2, &SendMessageRequestV2(send.clone())),
+            };
+            command.opaque = opaque >> (opaque as u32 % 32);
+            command.codec = codec;
+            header_bytes(&command)
+        }).collect();
+        (long, codec, encoded)
+    }
+}
+
 proptest! {
+    #[test]
+    fn a_header_behind_others_reads_as_it_does_alone((long, codec, encoded) in sends_of_a_client()) {
+        let sequence: Vec<&[u8]> = encoded.iter().map(Vec::as_slice).collect();
+        fuzz_targets::follow(codec, long, &sequence);
+    }
+
     #[test]
     fn commands(commands in proptest::collection::vec(command(), 1..4)) {
         let mut out = BytesMut::new();
