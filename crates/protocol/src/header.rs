@@ -3,6 +3,7 @@
 mod binary;
 mod fields;
 mod json;
+mod last_answer;
 mod places;
 mod repeat;
 mod scan;
@@ -13,6 +14,7 @@ use thiserror::Error;
 
 pub(crate) use fields::FieldValue;
 pub use fields::{FieldError, FieldMap, Fields, ReadFields, WriteFields};
+pub(crate) use last_answer::LastAnswer;
 pub use repeat::Headers;
 pub use scan::JsonError;
 
@@ -105,7 +107,9 @@ impl HeaderParts<'_> {
         out: &mut bytes::BytesMut,
     ) {
         match codec {
-            Codec::Json => json::encode(self, fields, out),
+            Codec::Json => {
+                json::encode(self, fields, out);
+            }
             Codec::Rocketmq => binary::encode(self, fields, out),
         }
     }

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::code::ResponseCode;
 use crate::frame::{Codec, FrameWriter};
-use crate::header::{FLAG_RESPONSE, Header, HeaderParts, WriteFields};
+use crate::header::{FLAG_RESPONSE, Header, HeaderParts, LastAnswer, WriteFields};
 use crate::language::Language;
 use crate::version;
 
@@ -71,16 +71,54 @@ pub fn encode_head(
     body_bytes: usize,
 ) {
     let frame = FrameWriter::begin(out);
-    let parts = HeaderParts {
+    parts(head, code, remark).encode(head.codec, fields, out);
+    frame.finish_header(out, head.codec, body_bytes);
+}
+
+fn parts(head: ReplyHead, code: ResponseCode, remark: Option<&str>) -> HeaderParts<'_> {
+    HeaderParts {
         code: code.0,
         language: Language::JAVA,
         version: version::CURRENT,
         opaque: head.opaque,
         flag: FLAG_RESPONSE,
         remark,
-    };
-    parts.encode(head.codec, fields, out);
-    frame.finish_header(out, head.codec, body_bytes);
+    }
+}
+
+/// Encodes the answers of one connection, quicker where they repeat each other: the bytes are those of [`encode`].
+#[derive(Debug, Default)]
+pub struct Answers {
+    last: Option<Box<LastAnswer>>,
+}
+
+impl Answers {
+    /// As [`encode`].
+    pub fn encode(
+        &mut self,
+        out: &mut BytesMut,
+        head: ReplyHead,
+        code: ResponseCode,
+        remark: Option<&str>,
+        fields: &impl WriteFields,
+        body: &[&[u8]],
+    ) {
+        if head.codec != Codec::Json {
+            return encode(out, head, code, remark, fields, body);
+        }
+        let body_bytes = body.iter().map(|part| part.len()).sum();
+        let frame = FrameWriter::begin(out);
+        LastAnswer::encode(&mut self.last, &parts(head, code, remark), fields, out);
+        frame.finish_header(out, head.codec, body_bytes);
+        for part in body {
+            out.extend_from_slice(part);
+        }
+    }
+
+    /// Memory that is held, in bytes.
+    pub fn memory(&self) -> usize {
+        self.last.as_ref().map_or(0, |last| last.memory())
+    }
 }
 
 fn encode_iter<'a>(

@@ -8,7 +8,7 @@ use protocol::code::ResponseCode;
 use protocol::command::Command;
 use protocol::frame;
 use protocol::header::{FieldMap, WriteFields};
-use protocol::reply::{self, ReplyHead};
+use protocol::reply::{self, Answers, ReplyHead};
 use tokio::time::Instant;
 
 use crate::output::Output;
@@ -35,6 +35,7 @@ enum Sink {
     Wire {
         out: Output,
         held: Output,
+        answers: Answers,
     },
     Decoded {
         ready: Vec<Command>,
@@ -57,6 +58,7 @@ impl Replies {
             Sink::Wire {
                 out: Output::default(),
                 held: Output::default(),
+                answers: Answers::default(),
             },
             hold_timeout,
         )
@@ -97,7 +99,9 @@ impl Replies {
             return;
         }
         match &mut self.sink {
-            Sink::Wire { out, .. } => reply::encode(out.tail(), head, code, remark, fields, body),
+            Sink::Wire { out, answers, .. } => {
+                answers.encode(out.tail(), head, code, remark, fields, body);
+            }
             Sink::Decoded { ready, .. } => {
                 ready.push(command(head, code, remark, fields, body.concat().into()));
             }
@@ -149,9 +153,9 @@ impl Replies {
             return self.reply(head, code, remark, fields, body);
         }
         let bytes = match &mut self.sink {
-            Sink::Wire { held, .. } => {
+            Sink::Wire { held, answers, .. } => {
                 let before = held.len();
-                reply::encode(held.tail(), head, code, remark, fields, body);
+                answers.encode(held.tail(), head, code, remark, fields, body);
                 held.len() - before
             }
             Sink::Decoded { held, .. } => {
@@ -195,7 +199,7 @@ impl Replies {
     /// Memory of everything that waits, in bytes.
     pub(crate) fn memory(&self) -> usize {
         let sink = match &self.sink {
-            Sink::Wire { out, held } => out.memory() + held.memory(),
+            Sink::Wire { out, held, answers } => out.memory() + held.memory() + answers.memory(),
             Sink::Decoded { .. } => 0,
         };
         sink + self.held.capacity() * size_of::<Held>()
@@ -298,16 +302,19 @@ impl Replies {
     /// Whether [`shrink`](Self::shrink) would give memory back.
     pub(crate) fn can_shrink(&self) -> bool {
         match &self.sink {
-            Sink::Wire { out, held } => out.can_shrink() || held.can_shrink(),
+            Sink::Wire { out, held, answers } => {
+                out.can_shrink() || held.can_shrink() || answers.memory() > 0
+            }
             Sink::Decoded { .. } => false,
         }
     }
 
     /// Gives back the memory of past bursts.
     pub(crate) fn shrink(&mut self) {
-        if let Sink::Wire { out, held } = &mut self.sink {
+        if let Sink::Wire { out, held, answers } = &mut self.sink {
             out.shrink();
             held.shrink();
+            *answers = Answers::default();
         }
         if self.held.is_empty() {
             self.held = VecDeque::new();

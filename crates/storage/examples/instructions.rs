@@ -19,7 +19,7 @@ use protocol::headers::{
     SendMessageRequest, SendMessageRequestV2, SendMessageResponse, SendReader,
 };
 use protocol::record::{self, CheckBody};
-use protocol::reply::{self, ReplyHead};
+use protocol::reply::{Answers, ReplyHead};
 use storage::{Config, FlushMode, NewMessage, Store};
 
 /// Messages of one append: what a busy connection brings with one read.
@@ -87,23 +87,29 @@ fn decode(codec: Codec, times: usize) {
     }
 }
 
-/// The answer to a send.
+/// The answers to sends, which differ as those to a client do.
 fn encode(codec: Codec, times: usize) {
-    let head = ReplyHead {
-        codec,
-        opaque: 123_456,
-        oneway: false,
-    };
-    let answer = SendMessageResponse {
-        msg_id: "7F00000100002A9F00000000000000FF".to_owned(),
-        queue_id: 3,
-        queue_offset: 123_456,
+    let mut answers = Answers::default();
+    let mut out = BytesMut::with_capacity(64 << 10);
+    let answer = |number: usize| SendMessageResponse {
+        msg_id: format!("7F00000100002A9F00000000{number:08X}"),
+        queue_id: (number % 8) as i32,
+        queue_offset: 123_456 + number as i64 / 8,
+        transaction_id: Some(format!("7F000001000018B4AAC217E3B4F8{number:04X}")),
         ..SendMessageResponse::default()
     };
-    let mut out = BytesMut::with_capacity(64 << 10);
-    for _ in 0..times {
-        out.clear();
-        reply::encode(&mut out, head, ResponseCode::SUCCESS, None, &answer, &[]);
+    let fields: Vec<SendMessageResponse> = (0..BATCH).map(answer).collect();
+    for time in 0..times {
+        if time % BATCH == 0 {
+            out.clear();
+        }
+        let head = ReplyHead {
+            codec,
+            opaque: 123_456 + (time % BATCH) as i32,
+            oneway: false,
+        };
+        let fields = &fields[time % BATCH];
+        answers.encode(&mut out, head, ResponseCode::SUCCESS, None, fields, &[]);
         black_box(&out);
     }
 }

@@ -3,6 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::fields::Fields;
+use super::places::Places;
 use super::scan::{Kind, Scanner, Token, is_plain};
 use super::{Header, HeaderError, HeaderParts, WriteFields};
 use crate::frame::Codec;
@@ -81,8 +82,22 @@ fn language(text: &str, value: Token) -> Language {
     }
 }
 
+/// Where what differs between two answers of one kind lies in an encoded header.
+pub(super) struct Noted {
+    /// `None` when there are too many fields, or a value is not written as it is.
+    pub(super) places: Option<Places>,
+    pub(super) opaque: (usize, usize),
+}
+
 /// Keys in Java's order, `extFields` and `remark` only where there is something to say.
-pub(super) fn encode(header: &HeaderParts<'_>, fields: &impl WriteFields, out: &mut BytesMut) {
+pub(super) fn encode(
+    header: &HeaderParts<'_>,
+    fields: &impl WriteFields,
+    out: &mut BytesMut,
+) -> Noted {
+    let start = out.len();
+    let mut places = Places::new();
+    let mut all_placed = true;
     out.put_slice(b"{\"code\":");
     put_integer(out, header.code);
     let mut first = true;
@@ -91,7 +106,13 @@ pub(super) fn encode(header: &HeaderParts<'_>, fields: &impl WriteFields, out: &
         first = false;
         put_string(out, name);
         out.put_u8(b':');
+        let value_at = out.len() - start + 1;
         put_string(out, value);
+        let value_end = out.len() - start - 1;
+        let name_end = value_at - "\":\"".len();
+        let name_at = name_end.saturating_sub(name.len());
+        all_placed &= value_end - value_at == value.len()
+            && places.push((name_at, name_end), (value_at, value_end));
     });
     if !first {
         out.put_u8(b'}');
@@ -101,7 +122,9 @@ pub(super) fn encode(header: &HeaderParts<'_>, fields: &impl WriteFields, out: &
     out.put_slice(b",\"language\":\"");
     out.put_slice(header.language.name().as_bytes());
     out.put_slice(b"\",\"opaque\":");
+    let opaque = out.len() - start;
     put_integer(out, header.opaque);
+    let opaque = (opaque, out.len() - start);
     if let Some(remark) = header.remark {
         out.put_slice(b",\"remark\":");
         put_string(out, remark);
@@ -111,6 +134,10 @@ pub(super) fn encode(header: &HeaderParts<'_>, fields: &impl WriteFields, out: &
     out.put_slice(b"\",\"version\":");
     put_integer(out, header.version);
     out.put_u8(b'}');
+    Noted {
+        places: all_placed.then_some(places),
+        opaque,
+    }
 }
 
 fn put_integer(out: &mut BytesMut, value: i32) {

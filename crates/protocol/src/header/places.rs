@@ -3,7 +3,7 @@
 use super::scan::{Kind, Token};
 
 /// Places of few fields in a text that is not long.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Places {
     places: [Place; Places::FIELDS_MAX],
     count: u16,
@@ -14,8 +14,8 @@ pub(crate) struct Places {
 /// Positions of one field's name and value.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Place {
-    name: u16,
-    name_end: u16,
+    pub(crate) name: u16,
+    pub(crate) name_end: u16,
     pub(crate) value: u16,
     pub(crate) value_end: u16,
 }
@@ -25,11 +25,7 @@ impl Places {
     pub(crate) const FIELDS_MAX: usize = 16;
 
     pub(crate) fn new() -> Self {
-        Self {
-            places: [Place::default(); Self::FIELDS_MAX],
-            count: 0,
-            escaped: 0,
-        }
+        Self::default()
     }
 
     pub(crate) fn count(&self) -> usize {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use protocol::batch;
-use protocol::code::RequestCode;
+use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
 use protocol::frame::{self, Codec, FRAME_BYTES_MAX};
 use protocol::header::FieldMap;
@@ -14,6 +14,7 @@ use protocol::language::Language;
 use protocol::message_id;
 use protocol::properties::{self, Properties};
 use protocol::record::{self, CheckBody, NewRecord, RecordError};
+use protocol::reply;
 use protocol::sysflag;
 
 use crate::fuzz_targets;
@@ -103,6 +104,24 @@ prop_compose! {
 }
 
 proptest! {
+    #[test]
+    fn an_answer_behind_others_has_the_bytes_that_it_has_alone(
+        codec in codec(), sequence in proptest::collection::vec(
+            (0i32..3, any::<i32>(), proptest::option::weighted(0.1, text()), 0usize..3, text(), "[0-9]{1,3}"), 1..8),
+    ) {
+        let mut answers = reply::Answers::default();
+        for (code, opaque, remark, fields, text, digits) in sequence {
+            let head = reply::ReplyHead { codec, opaque: opaque >> (opaque as u32 % 32), oneway: false };
+            let fields = [("queueId", digits), ("msgId", text)].into_iter().take(fields);
+            let fields = FieldMap::from_iter(fields);
+            let (code, remark) = (ResponseCode(code), remark.as_deref());
+            let (mut alone, mut behind) = (BytesMut::new(), BytesMut::from(&b"before"[..]));
+            reply::encode(&mut alone, head, code, remark, &fields, &[b"body"]);
+            answers.encode(&mut behind, head, code, remark, &fields, &[b"body"]);
+            prop_assert_eq!(&alone[..], &behind[6..]);
+        }
+    }
+
     #[test]
     fn a_header_behind_others_reads_as_it_does_alone((long, codec, encoded) in sends_of_a_client()) {
         let sequence: Vec<&[u8]> = encoded.iter().map(Vec::as_slice).collect();
