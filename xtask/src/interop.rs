@@ -4,12 +4,16 @@
 
 pub(crate) mod child;
 mod clients;
+mod compaction;
 mod directories;
 mod filters;
+mod light;
 mod mqadmin;
+mod pending;
 mod pop;
 mod redelivery;
 mod replies;
+mod request_modes;
 mod rust;
 mod sides;
 mod timer_kills;
@@ -45,6 +49,9 @@ const PARTS: &[(&str, Part)] = &[
     ("timer-kills", timer_kills::run),
     ("transactions", transactions::run),
     ("replies", replies::run),
+    ("light", light::run),
+    ("compaction", compaction::run),
+    ("pending", pending::run),
 ];
 
 /// Runs when it is named: the scenarios against the Java broker alone, which say that their assertions are not Apogee's own. Five minutes.

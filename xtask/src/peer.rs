@@ -104,6 +104,16 @@ impl JavaPeer {
         self.broker_process.pid()
     }
 
+    /// `kill -9` of the broker; the name server stops.
+    ///
+    /// # Errors
+    /// When one of them does not end.
+    pub(crate) fn kill_9(self) -> Result<()> {
+        // A process of ours that is dropped is killed and waited for.
+        drop(self.broker_process);
+        self.name_server_process.stop()
+    }
+
     /// A clean stop: the broker writes its configuration and removes `abort`.
     ///
     /// # Errors
@@ -175,7 +185,10 @@ fn boot_success(line: &str) -> Option<()> {
 }
 
 /// A port that is free, as are those at the given distances.
-fn free_port(distances: &[i32]) -> Result<u16> {
+///
+/// # Errors
+/// When none is found.
+pub(crate) fn free_port(distances: &[i32]) -> Result<u16> {
     for _ in 0..PORT_ATTEMPTS {
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let all_free = distances.iter().all(|distance| {

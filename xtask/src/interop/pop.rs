@@ -7,16 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use client::{Message, PopConsumer, Popped, Producer, PullConsumer, StartFrom};
-use protocol::body::{
-    MessageRequestMode, SetMessageRequestModeRequestBody, SubscriptionGroupConfig,
-};
-use protocol::code::{RequestCode, ResponseCode};
-use protocol::command::Command;
-use protocol::json;
-use remoting::{Client, ClientConfig, NoPushes};
 
 use super::child::Running;
 use super::clients::{create_topic, java};
+use super::request_modes::{self, Pops};
 use super::toolchain;
 use crate::live::{self, Role};
 use crate::peer::JavaPeer;
@@ -47,7 +41,6 @@ pub(super) fn run() -> Result<Verdict> {
     let site = Site {
         name: "apogee",
         nameserver: nameserver.addr.clone(),
-        broker: broker.addr.clone(),
         gives_up: true,
     };
     site.all(&runtime, &binary, dir.path())?;
@@ -63,7 +56,6 @@ pub(super) fn run() -> Result<Verdict> {
     let site = Site {
         name: "java",
         nameserver: peer.nameserver.clone(),
-        broker: peer.broker.clone(),
         gives_up: false,
     };
     site.all(&runtime, &binary, dir.path())?;
@@ -75,7 +67,6 @@ pub(super) fn run() -> Result<Verdict> {
 struct Site {
     name: &'static str,
     nameserver: String,
-    broker: String,
     /// Whether it makes a dead letter of a message that comes again too often. A Java broker delivers it for ever.
     gives_up: bool,
 }
@@ -89,45 +80,18 @@ impl Site {
         {
             create_topic(binary, &self.nameserver, topic, QUEUES)?;
         }
-        runtime.block_on(self.set_modes())?;
+        let modes: Vec<Pops> = JAVA_TOPICS
+            .iter()
+            .map(|(topic, retries_max)| Pops {
+                topic: (*topic).to_owned(),
+                group: format!("g_{topic}"),
+                retries_max: *retries_max,
+            })
+            .collect();
+        runtime.block_on(request_modes::set(&self.nameserver, &modes))?;
         self.java_program(dir)
             .with_context(|| format!("the Java client against {}", self.name))?;
         runtime.block_on(self.rust())
-    }
-
-    /// What `mqadmin setConsumeMode` and `updateSubGroup` ask.
-    async fn set_modes(&self) -> Result<()> {
-        let client = Client::new(ClientConfig::default(), std::sync::Arc::new(NoPushes));
-        for (topic, retries) in JAVA_TOPICS {
-            let group = format!("g_{topic}");
-            let config = SubscriptionGroupConfig {
-                group_name: group.clone(),
-                retry_max_times: *retries,
-                ..SubscriptionGroupConfig::default()
-            };
-            let mode = SetMessageRequestModeRequestBody {
-                consumer_group: group,
-                mode: MessageRequestMode::Pop,
-                pop_share_queue_num: 0,
-                topic: (*topic).to_owned(),
-            };
-            let requests = [
-                Command::request(RequestCode::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP, &())
-                    .with_body(json::encode(&config)),
-                Command::request(RequestCode::SET_MESSAGE_REQUEST_MODE, &())
-                    .with_body(json::encode(&mode)),
-            ];
-            for request in requests {
-                let answer = client.call(&self.broker, request, PATIENCE).await?;
-                ensure!(
-                    answer.response_code() == ResponseCode::SUCCESS,
-                    "the mode of {topic} cannot be set: {:?}",
-                    answer.remark
-                );
-            }
-        }
-        client.shutdown();
-        Ok(())
     }
 
     fn java_program(&self, dir: &Path) -> Result<()> {

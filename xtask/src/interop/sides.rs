@@ -16,6 +16,15 @@ pub(super) enum Side {
     Java,
 }
 
+/// How a server ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// SIGTERM: it writes what it has to.
+    Stopped,
+    /// `kill -9` of the broker.
+    Killed,
+}
+
 impl Side {
     /// The one that this is not.
     pub(super) fn other(self) -> Side {
@@ -35,25 +44,42 @@ impl Side {
         topics: &[&str],
         work: impl FnOnce(&str) -> Result<()>,
     ) -> Result<()> {
+        self.until(dir, binary, config, End::Stopped, |nameserver| {
+            for topic in topics {
+                create_topic(binary, nameserver, topic, 1)?;
+            }
+            work(nameserver)
+        })
+    }
+
+    /// Starts the server on the directory with these lines of configuration, works with the address of its name server, and ends it.
+    pub(super) fn until(
+        self,
+        dir: &Path,
+        binary: &Path,
+        config: &str,
+        end: End,
+        work: impl FnOnce(&str) -> Result<()>,
+    ) -> Result<()> {
         fs::create_dir_all(dir)?;
-        let create = |nameserver: &str| {
-            let mut topics = topics.iter();
-            topics.try_for_each(|topic| create_topic(binary, nameserver, topic, 1))
-        };
         match self {
             Side::Java => {
                 let peer = JavaPeer::start(dir, config)?;
-                create(&peer.nameserver)?;
                 work(&peer.nameserver)?;
-                peer.stop()
+                match end {
+                    End::Stopped => peer.stop(),
+                    End::Killed => peer.kill_9(),
+                }
             }
             Side::Apogee => {
                 let nameserver = Role::nameserver(binary, dir)?;
                 let broker = Role::broker(binary, dir, &nameserver.addr, config)?;
                 live::wait_for_broker(&nameserver.addr)?;
-                create(&nameserver.addr)?;
                 work(&nameserver.addr)?;
-                broker.stop()?;
+                match end {
+                    End::Stopped => broker.stop()?,
+                    End::Killed => broker.kill_9()?,
+                }
                 nameserver.stop()
             }
         }

@@ -4,7 +4,7 @@ import java.util.Arrays;
 
 /**
  * Arguments: name server address, prefix of topics and groups, count of messages of the counting scenario; and the one part to run, if not
- * all: {@code transactions}, which needs a server of its own, {@code select} or {@code request}.
+ * all: {@code transactions}, which needs a server of its own, or one of those in {@link #only}.
  */
 public final class Main {
     public static void main(String[] args) throws Exception {
@@ -51,13 +51,33 @@ public final class Main {
         scenarios.run("count", () -> new Counting(clients, count).run());
     }
 
+    /** A part may have a number behind a dash. */
     private static void only(String part, Clients clients, Scenarios scenarios) {
-        switch (part) {
+        String[] words = part.split("-");
+        switch (words[0]) {
             case "select":
                 scenarios.run(part, () -> new Selecting(clients).run(scenarios));
                 break;
             case "request":
                 scenarios.run(part, () -> new Requesting(clients).run(scenarios));
+                break;
+            case "light":
+                scenarios.run(part, () -> new Light(clients, Integer.parseInt(words[1])).run(scenarios));
+                break;
+            case "compact":
+                scenarios.run(part, () -> new Compacting(clients).run(scenarios));
+                break;
+            case "compacted":
+                scenarios.run(part, () -> new Compacting(clients).again(scenarios, part.replace('-', '_')));
+                break;
+            case "exact":
+                scenarios.run(part, () -> new Compacting(clients).exact(scenarios));
+                break;
+            case "leave":
+                scenarios.run(part, () -> new Pending(clients).leave(scenarios));
+                break;
+            case "find":
+                scenarios.run(part, () -> new Pending(clients).find(scenarios, Long.parseLong(words[1])));
                 break;
             default:
                 throw new IllegalArgumentException(part);
