@@ -14,7 +14,7 @@ import time
 import traceback
 
 from rocketmq.client import Message, Producer, PullConsumer, PushConsumer, RecvMessage, SendStatus
-from rocketmq.ffi import MessageModel, _CLogLevel, _CMessageQueue, _CPullStatus, dll
+from rocketmq.ffi import MessageModel, _CConsumeStatus, _CLogLevel, _CMessageQueue, _CPullStatus, dll
 
 LIMIT = 4 * 1024 * 1024
 WAVE = 200
@@ -343,6 +343,62 @@ def broadcast():
         wait(60, "every message at every instance", lambda: set(range(10_000, 10_000 + WAVE)) <= each.numbers)
 
 
+def delayed():
+    """A message with a level comes after the second that the broker's first level lasts."""
+    of = topic("delayed")
+    by = producer("delayed")
+    probes, came, early = Seen(), set(), []
+
+    def take(got):
+        body = text(got.body)
+        if body.isdigit():
+            probes.note(int(body), got.queue_id)
+            return
+        waited = got.store_timestamp - got.born_timestamp
+        if waited < 1000:
+            early.append(f"{body} after {waited} ms")
+        came.add(body)
+
+    consumer("delayed", of, take)
+    # See Sending.run.
+    probe_until(lambda number: by.send_sync(message(of, str(number).encode())), probes, 1)
+    for i in range(20):
+        made = message(of, f"delayed {i}".encode())
+        made.set_delay_time_level(1)
+        by.send_sync(made)
+    wait(60, "every delayed message", lambda: len(came) == 20)
+    check(not early, f"early: {early}")
+
+
+def retried():
+    """A message that fails comes again, counted."""
+    of = topic("retried")
+    by = producer("retried")
+    probes, came = Seen(), []
+
+    def take(_, pointer):
+        got = RecvMessage(pointer)
+        body = text(got.body)
+        if body.isdigit():
+            probes.note(int(body), got.queue_id)
+            return _CConsumeStatus.CONSUME_SUCCESS.value
+        came.append((body, got.reconsume_times))
+        return (_CConsumeStatus.CONSUME_SUCCESS if got.reconsume_times == 2 else _CConsumeStatus.RECONSUME_LATER).value
+
+    made = PushConsumer(group("retried"))
+    alive.append(made)
+    made.set_namesrv_addr(NAME_SERVER)
+    made.set_instance_name(f"i{os.getpid()}-{len(alive)}")
+    dll.Subscribe(made._handle, of.encode(), b"*")
+    # The package's own `subscribe` loses what the callback says.
+    made._register_callback(take)
+    made.start()
+    probe_until(lambda number: by.send_sync(message(of, str(number).encode())), probes, 1)
+    by.send_sync(message(of, b"fails"))
+    wait(100, "the second retry", lambda: len(came) >= 3)
+    check(came == [("fails", 0), ("fails", 1), ("fails", 2)], f"came {came}")
+
+
 def pull():
     of = topic("pull")
     by = producer("pull")
@@ -442,6 +498,8 @@ def main():
         lambda: run("push-orderly", rebalance, "orderly", True),
         lambda: run("broadcast", broadcast),
         lambda: run("pull", pull),
+        lambda: run("delayed", delayed),
+        lambda: run("retried", retried),
         # The orderly scenario mostly waits for a lock to expire.
         lambda: run("count", count),
     ]

@@ -59,6 +59,7 @@ func main() {
 	clients := &clients{nameServer: nameServer, prefix: prefix}
 	if os.Args[3] == "transactions" {
 		transact(clients)
+		run("traced", func() error { return traced(clients) })
 	} else if len(os.Args) > 4 {
 		only(os.Args[4], clients)
 	} else {
@@ -83,6 +84,7 @@ func everything(clients *clients) {
 		func() { run("pull", func() error { return pull(clients) }) },
 		func() { run("delayed", func() error { return delay(clients) }) },
 		func() { run("retried", func() error { return retry(clients) }) },
+		func() { run("selected", func() error { return selected(clients) }) },
 		func() { run("lite-pull", func() error { return skip("the client has no lite pull consumer") }) },
 	} {
 		together.Add(1)

@@ -258,6 +258,62 @@ async function broadcast() {
   for (const each of consumers) await each.close();
 }
 
+// A message with a level comes after the second that the broker's first level lasts.
+async function delayed() {
+  const of = topic('delayed');
+  const by = await producer('delayed');
+  for (let i = 0; i < 20; i++) {
+    const made = message(of, `delayed ${i}`, 'd');
+    made.delayTimeLevel = 1;
+    await by.send(made);
+  }
+  const came = new Set();
+  const early = [];
+  const late = await consumer('delayed');
+  late.subscribe(of, '*', async got => {
+    const waited = Number(got.storeTimestamp) - Number(got.bornTimestamp);
+    if (!(waited >= 1000)) early.push(`${got.body} after ${waited} ms`);
+    came.add(got.body.toString());
+  });
+  await wait(60, 'every delayed message', () => came.size === 20);
+  check(early.length === 0, `early: ${early}`);
+  await late.close();
+}
+
+// A message that fails comes again, counted.
+async function retried() {
+  const of = topic('retried');
+  const by = await producer('retried');
+  await by.send(message(of, 'fails', 'r'));
+  const came = [];
+  const failing = await consumer('retried');
+  failing.subscribe(of, '*', async got => {
+    came.push(`${got.body} ${got.reconsumeTimes}`);
+    if (got.reconsumeTimes < 2) throw new Error('not yet');
+  });
+  await wait(100, 'the second retry', () => came.length >= 3);
+  check(came.join() === 'fails 0,fails 1,fails 2', `came ${came}`);
+  await failing.close();
+}
+
+// A consumer that names an expression gets what it takes and nothing else.
+async function selected() {
+  const of = topic('selected');
+  const by = await producer('selected');
+  const want = [];
+  for (let price = 0; price < 120; price++) {
+    const color = price % 2 === 0 ? 'red' : 'blue';
+    await by.send(message(of, String(price), 's', undefined, { price: String(price), color }));
+    if (price >= 10 && price <= 80 && color === 'red') want.push(price);
+  }
+  const came = [];
+  const choosy = await consumer('selected');
+  choosy.subscribe(of, { expressionType: 'SQL92', subString: 'price BETWEEN 10 AND 80 AND color = \'red\'' }, async got => { came.push(Number(got.body)); });
+  await wait(60, 'every selected message', () => came.length >= want.length);
+  check(came.sort((one, two) => one - two).join() === want.join(), `came ${came}`);
+  await choosy.close();
+}
+
 // Many messages: in order per queue and sender, none lost, none twice. Without batches; each sender waits for its answer.
 async function counting() {
   const of = topic('count');
@@ -295,6 +351,9 @@ async function main() {
     sending(),
     run('push-concurrent', () => rebalance('concurrent')),
     run('broadcast', broadcast),
+    run('delayed', delayed),
+    run('retried', retried),
+    run('selected', selected),
     skip('push-orderly', 'the client has no orderly consumer'),
     skip('pull', 'the client has no pull consumer'),
     skip('lite-pull', 'the client has no lite pull consumer'),

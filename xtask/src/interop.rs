@@ -21,7 +21,7 @@ mod timers;
 pub(crate) mod toolchain;
 mod transactions;
 
-pub(crate) use clients::create_topic;
+pub(crate) use clients::{create_compaction_topic, create_topic};
 
 use std::time::Instant;
 
@@ -55,7 +55,7 @@ const PARTS: &[(&str, Part)] = &[
 ];
 
 /// Runs when it is named: the scenarios against the Java broker alone, which say that their assertions are not Apogee's own. Five minutes.
-const NAMED_PARTS: &[(&str, Part)] = &[("java-on-java", clients::run_on_java)];
+const NAMED_PARTS: &[(&str, Part)] = &[("clients-on-java", clients::run_on_java)];
 
 /// Runs all parts, or the one that is named; nothing when no part has that name. A client's name runs that client alone.
 pub(crate) fn outcomes(wanted: Option<&str>) -> Vec<Outcome> {

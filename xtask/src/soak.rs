@@ -1,6 +1,8 @@
 //! Every kind of message and every way to consume, at once, while the broker is killed again and again; in the end each message is accounted for.
 
+mod compacted;
 mod ledger;
+mod light;
 mod traffic;
 
 use std::fs;
@@ -12,9 +14,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use tokio::runtime::Runtime;
 
-use crate::interop::create_topic;
+use crate::interop::{create_compaction_topic, create_topic};
 use crate::live::{self, Role};
+use compacted::COMPACTED;
 use ledger::Ledger;
+use light::LIGHT;
 use traffic::{MIXED, ORDERED, POPPED, QUEUES, SELECTED, Traffic};
 
 /// Time between two kills.
@@ -25,7 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(200);
 /// Levels and times so short that everything ends within the run.
 const LINES: &str = "messageDelayLevel=1s 1s 1s 1s 1s 1s\ntransactionTimeOut=2000\ntransactionCheckInterval=2000\n\
-                     transactionCheckMax=1000\nmappedFileSizeCommitLog=16777216\nrecallMessageEnable=true\ndiskMaxUsedSpaceRatio=99\n";
+                     transactionCheckMax=1000\nmappedFileSizeCommitLog=16777216\nrecallMessageEnable=true\ndiskMaxUsedSpaceRatio=99\n\
+                     enableLmq=true\nenableMultiDispatch=true\ncompactionScheduleInternal=1000\n";
 
 /// The words behind `soak SECONDS`.
 ///
@@ -66,9 +71,10 @@ fn run(runtime: &Runtime, binary: &Path, dir: &Path, length: Duration, seed: u64
     let nameserver = Role::nameserver(binary, &nameserver_dir)?;
     let mut broker = Role::broker(binary, dir, &nameserver.addr, LINES)?;
     live::wait_for_broker(&nameserver.addr)?;
-    for topic in [MIXED, POPPED, SELECTED, ORDERED] {
+    for topic in [MIXED, POPPED, SELECTED, ORDERED, LIGHT] {
         create_topic(binary, &nameserver.addr, topic, QUEUES)?;
     }
+    create_compaction_topic(binary, &nameserver.addr, COMPACTED, QUEUES)?;
     // Clients find it again where it was.
     let port = broker
         .addr
@@ -79,7 +85,7 @@ fn run(runtime: &Runtime, binary: &Path, dir: &Path, length: Duration, seed: u64
     let lines = format!("{LINES}listenPort={port}\n");
 
     let ledger = Arc::new(Ledger::default());
-    let started = Traffic::start(ledger.clone(), &nameserver.addr, seed);
+    let started = Traffic::start(ledger.clone(), &nameserver.addr, &broker.addr, seed);
     let mut traffic = runtime.block_on(started)?;
     let begun = Instant::now();
     let mut kills = 0;
@@ -104,6 +110,7 @@ fn run(runtime: &Runtime, binary: &Path, dir: &Path, length: Duration, seed: u64
     while ledger.owed() > 0 && settled.elapsed() < PATIENCE {
         thread::sleep(POLL);
         runtime.block_on(traffic.read_dead_letters())?;
+        runtime.block_on(traffic.read_compacted())?;
     }
     let took = settled.elapsed();
     let far = runtime.block_on(traffic.recall_far())?;
@@ -120,6 +127,10 @@ fn run(runtime: &Runtime, binary: &Path, dir: &Path, length: Duration, seed: u64
     );
     let idle = account.idle();
     ensure!(idle.is_empty(), "nothing was accepted of {idle:?}");
+    ensure!(
+        account.replaced() > 0,
+        "nothing of the compaction topic was compacted"
+    );
     ensure!(
         account.broken.is_empty(),
         "{} promises are broken:\n{}",

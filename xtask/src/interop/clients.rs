@@ -124,15 +124,12 @@ pub(crate) fn run_over_tls() -> Result<Verdict> {
     run_only(OVER_TLS)
 }
 
-/// The Java clients against the Java server: what they assert of Apogee must hold there too.
+/// The clients against the Java server: what they assert of Apogee must hold there too.
 pub(crate) fn run_on_java() -> Result<Verdict> {
     let binary = live::binary()?;
     std::fs::remove_dir_all(toolchain::directory("home")?)?;
     let mut commands = Vec::new();
-    for client in CLIENTS
-        .iter()
-        .filter(|client| client.name.starts_with("java"))
-    {
+    for client in CLIENTS {
         commands.push((*client, (client.prepare)()?));
     }
     let data = tempfile::tempdir()?;
@@ -243,12 +240,34 @@ pub(crate) fn create_topic(
     topic: &str,
     queues: u32,
 ) -> Result<()> {
+    update_topic(binary, nameserver, topic, queues, &[])
+}
+
+/// The same, of which only the latest message of each key is kept.
+pub(crate) fn create_compaction_topic(
+    binary: &Path,
+    nameserver: &str,
+    topic: &str,
+    queues: u32,
+) -> Result<()> {
+    let attributes = ["-a", "+cleanup.policy=COMPACTION"];
+    update_topic(binary, nameserver, topic, queues, &attributes)
+}
+
+fn update_topic(
+    binary: &Path,
+    nameserver: &str,
+    topic: &str,
+    queues: u32,
+    attributes: &[&str],
+) -> Result<()> {
     let queues = queues.to_string();
     let mut command = Command::new(binary);
     command
         .args(["admin", "updateTopic", "-n", nameserver])
         .args(["-c", "DefaultCluster", "-t", topic])
         .args(["-r", &queues, "-w", &queues])
+        .args(attributes)
         .stdout(Stdio::null());
     crate::cargo::run(&mut command)
 }

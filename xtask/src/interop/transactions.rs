@@ -36,6 +36,7 @@ const SCENARIOS: &[&str] = &[
     "tx-check",
     "tx-other-producer",
     "tx-limit",
+    "traced",
 ];
 const TOPIC: &str = "pending";
 /// Transactions of each kind in a step.
@@ -141,9 +142,7 @@ fn one(name: &str, mut command: Command, nameserver: &str, dir: &Path) -> Result
         eprintln!("   {name}: {line}");
     }
     ended?;
-    // Traces are Java's alone.
-    let traced = name.starts_with("java").then_some("traced");
-    for scenario in SCENARIOS.iter().copied().chain(traced) {
+    for scenario in SCENARIOS {
         if !lines.contains(&format!("PASS {scenario}").as_str()) {
             let kept = toolchain::directory("failed")?.join(format!("{name}-transactions.out"));
             fs::write(&kept, &printed)?;

@@ -35,6 +35,10 @@ pub(super) enum Kind {
     PassedOver,
     /// In a queue that is consumed in order.
     Ordered,
+    /// In a light queue.
+    Light,
+    /// With a key, in a compaction topic: it may be replaced.
+    Compacted,
 }
 
 impl Kind {
@@ -54,6 +58,8 @@ pub(super) struct Entry {
     pub(super) is_accepted: bool,
     pub(super) delivered: u32,
     pub(super) is_dead: bool,
+    /// A later message of its key took its place.
+    pub(super) is_replaced: bool,
     /// How late it came at first.
     pub(super) late_ms: i64,
     pub(super) recall_handle: Option<String>,
@@ -88,6 +94,7 @@ impl Ledger {
             is_accepted: false,
             delivered: 0,
             is_dead: false,
+            is_replaced: false,
             late_ms: 0,
             recall_handle: None,
         });
@@ -132,6 +139,28 @@ impl Ledger {
             _ => state
                 .broken
                 .push(format!("{number} is a dead letter, and nobody gave it up")),
+        }
+    }
+
+    /// What is left of a compaction topic, and which of the others were replaced.
+    pub(super) fn left(&self, found: &[u64], is_replaced: impl Fn(u64) -> bool) {
+        let mut state = self.state();
+        for (number, entry) in state.entries.iter_mut().enumerate() {
+            if entry.kind == Kind::Compacted {
+                entry.delivered = 0;
+                entry.is_replaced = is_replaced(number as u64);
+            }
+        }
+        for number in found {
+            match state.entries.get_mut(*number as usize) {
+                Some(entry) if entry.kind == Kind::Compacted => {
+                    entry.delivered += 1;
+                    entry.is_replaced = false;
+                }
+                _ => state.broken.push(format!(
+                    "{number} is in the compaction topic, and was not sent there"
+                )),
+            }
         }
     }
 
@@ -185,6 +214,7 @@ impl Ledger {
             line.delivered += u64::from(entry.delivered > 0);
             line.again += u64::from(entry.delivered.saturating_sub(1));
             line.dead += u64::from(entry.is_dead);
+            line.replaced += u64::from(entry.is_accepted && entry.is_replaced);
             line.late_ms = line.late_ms.max(entry.late_ms);
             if is_owed(entry) {
                 line.owed += 1;
@@ -207,6 +237,7 @@ fn is_owed(entry: &Entry) -> bool {
     }
     match entry.kind {
         Kind::GivenUp => !entry.is_dead,
+        Kind::Compacted => entry.delivered == 0 && !entry.is_replaced,
         _ => entry.delivered == 0,
     }
 }
@@ -226,6 +257,7 @@ struct Line {
     delivered: u64,
     again: u64,
     dead: u64,
+    replaced: u64,
     owed: u64,
     late_ms: i64,
 }
@@ -233,6 +265,11 @@ struct Line {
 impl Account {
     pub(super) fn accepted(&self) -> u64 {
         self.lines.values().map(|line| line.accepted).sum()
+    }
+
+    /// How many messages of compaction topics were compacted away.
+    pub(super) fn replaced(&self) -> u64 {
+        self.lines.values().map(|line| line.replaced).sum()
     }
 
     /// Kinds of which nothing was accepted.
@@ -246,19 +283,20 @@ impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<12} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
-            "kind", "sent", "accepted", "delivered", "again", "dead", "owed", "late ms"
+            "{:<12} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+            "kind", "sent", "accepted", "delivered", "again", "dead", "replaced", "owed", "late ms"
         )?;
         for (kind, line) in &self.lines {
             writeln!(
                 f,
-                "{:<12} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+                "{:<12} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
                 format!("{kind:?}"),
                 line.sent,
                 line.accepted,
                 line.delivered,
                 line.again,
                 line.dead,
+                line.replaced,
                 line.owed,
                 line.late_ms
             )?;
@@ -286,6 +324,22 @@ mod tests {
         ledger.dead(given_up);
         assert_eq!(ledger.owed(), 0);
         assert!(ledger.account().broken.is_empty());
+    }
+
+    #[test]
+    fn of_a_key_the_last_accepted_message_or_a_later_one_is_owed() {
+        let ledger = Ledger::default();
+        let numbers: Vec<u64> = (0..3).map(|_| ledger.begin(Kind::Compacted, 0)).collect();
+        ledger.accepted(numbers[0], None);
+        ledger.accepted(numbers[1], None);
+        ledger.left(&[numbers[0]], |_| false);
+        assert_eq!(ledger.owed(), 1);
+        // Nobody knows of the third whether it is there; when it is, it takes the place of those before.
+        ledger.left(&[numbers[2]], |number| number < numbers[2]);
+        assert_eq!(ledger.owed(), 0);
+        assert!(ledger.account().broken.is_empty());
+        ledger.left(&[7], |_| false);
+        assert!(!ledger.account().broken.is_empty());
     }
 
     #[test]

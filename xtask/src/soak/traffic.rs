@@ -16,6 +16,7 @@ use platform::random::Random;
 use tokio::task::JoinHandle;
 
 use super::ledger::{Kind, Ledger, now_ms};
+use super::{compacted, light};
 
 /// What is consumed by a group that pushes, with everything that is delivered later.
 pub(super) const MIXED: &str = "Soak";
@@ -30,8 +31,8 @@ const RECONSUME_MAX: u32 = 2;
 /// What the group of the selected topic takes.
 const EXPRESSION: &str = "n > 50 AND kind IS NOT NULL";
 /// The pause after a send, and after one that failed.
-const PAUSE: Duration = Duration::from_millis(4);
-const FAILED_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PAUSE: Duration = Duration::from_millis(4);
+pub(super) const FAILED_PAUSE: Duration = Duration::from_millis(100);
 const SEND_TIMEOUT: Duration = Duration::from_secs(3);
 /// Level 1 of the broker.
 const LEVEL_1_MS: i64 = 1_000;
@@ -49,13 +50,19 @@ pub(super) struct Traffic {
     stopping: Arc<AtomicBool>,
     ended: Arc<AtomicBool>,
     senders: Vec<JoinHandle<Result<()>>>,
-    popper: JoinHandle<Result<()>>,
+    readers: Vec<JoinHandle<Result<()>>>,
     consumers: Vec<PushConsumer>,
     transactions: Arc<TransactionProducer>,
 }
 
 impl Traffic {
-    pub(super) async fn start(ledger: Arc<Ledger>, nameserver: &str, seed: u64) -> Result<Traffic> {
+    /// Against the only broker of that name server, which is at `broker` in all its lives.
+    pub(super) async fn start(
+        ledger: Arc<Ledger>,
+        nameserver: &str,
+        broker: &str,
+        seed: u64,
+    ) -> Result<Traffic> {
         let stopping = Arc::new(AtomicBool::new(false));
         let ended = Arc::new(AtomicBool::new(false));
         let consumers = vec![
@@ -64,7 +71,14 @@ impl Traffic {
             ordered(&ledger, nameserver).await?,
         ];
         let transactions = Arc::new(transactions(&ledger, nameserver)?);
-        let popper = tokio::spawn(pop(ledger.clone(), nameserver.to_owned(), ended.clone()));
+        let readers = vec![
+            tokio::spawn(pop(ledger.clone(), nameserver.to_owned(), ended.clone())),
+            tokio::spawn(light::read(
+                ledger.clone(),
+                broker.to_owned(),
+                ended.clone(),
+            )),
+        ];
         let mut senders = Vec::new();
         for (number, kinds) in [
             &[Kind::Plain, Kind::GivenUp, Kind::Delayed][..],
@@ -87,18 +101,20 @@ impl Traffic {
             transactions.clone(),
             stopping.clone(),
         )));
-        senders.push(tokio::spawn(send_ordered(
-            ledger.clone(),
-            nameserver.to_owned(),
-            stopping.clone(),
-        )));
+        let sender = || (ledger.clone(), nameserver.to_owned(), stopping.clone());
+        let (of, at, until) = sender();
+        senders.push(tokio::spawn(send_ordered(of, at, until)));
+        let (of, at, until) = sender();
+        senders.push(tokio::spawn(light::send(of, at, until)));
+        let (of, at, until) = sender();
+        senders.push(tokio::spawn(compacted::send(of, at, until)));
         Ok(Traffic {
             ledger,
             nameserver: nameserver.to_owned(),
             stopping,
             ended,
             senders,
-            popper,
+            readers,
             consumers,
             transactions,
         })
@@ -111,6 +127,11 @@ impl Traffic {
             sender.await??;
         }
         Ok(())
+    }
+
+    /// Reads what is left of the compaction topic.
+    pub(super) async fn read_compacted(&self) -> Result<()> {
+        compacted::read(&self.ledger, &self.nameserver).await
     }
 
     /// Reads the dead letters that are there.
@@ -162,7 +183,9 @@ impl Traffic {
 
     pub(super) async fn shutdown(self) -> Result<()> {
         self.ended.store(true, Ordering::Relaxed);
-        self.popper.await??;
+        for reader in self.readers {
+            reader.await??;
+        }
         for consumer in self.consumers {
             consumer.shutdown().await;
         }
@@ -171,17 +194,22 @@ impl Traffic {
     }
 }
 
-fn body(number: u64) -> Vec<u8> {
+pub(super) fn body(number: u64) -> Vec<u8> {
     format!("message {number} {}", "x".repeat((number % 300) as usize)).into_bytes()
 }
 
-fn number(message: &Received) -> Result<u64> {
-    let text = std::str::from_utf8(&message.body)?;
+pub(super) fn number(message: &Received) -> Result<u64> {
+    number_in(&message.body)
+}
+
+/// The number that a body holds, which must be the body of that number.
+pub(super) fn number_in(sent: &[u8]) -> Result<u64> {
+    let text = std::str::from_utf8(sent)?;
     let number = text
         .strip_prefix("message ")
         .and_then(|rest| rest.split(' ').next()?.parse().ok())
         .with_context(|| format!("a body that nobody sent: {text:?}"))?;
-    if *message.body != *body(number) {
+    if *sent != *body(number) {
         bail!("the body of {number} is another");
     }
     Ok(number)
@@ -359,7 +387,7 @@ async fn send_transactions(
     Ok(())
 }
 
-fn is_stored(status: SendStatus) -> bool {
+pub(super) fn is_stored(status: SendStatus) -> bool {
     status == SendStatus::SendOk
 }
 
@@ -388,7 +416,7 @@ async fn send_ordered(
     Ok(())
 }
 
-fn producer(nameserver: &str) -> Result<Producer> {
+pub(super) fn producer(nameserver: &str) -> Result<Producer> {
     let builder = Producer::builder("soak_producer", nameserver);
     // A message that is sent once is there once: what comes twice was delivered twice.
     Ok(builder.send_timeout(SEND_TIMEOUT).retries(0).start()?)

@@ -1,11 +1,15 @@
 package interop;
 
 import java.lang.reflect.Method;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.rocketmq.client.ClientConfig;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
+import org.apache.rocketmq.common.message.MessageQueue;
 
 /** Makes producers and consumers, each with an instance name of its own so that several live in one process. */
 final class Clients {
@@ -51,6 +55,24 @@ final class Clients {
         producer.setSendMsgTimeout(10_000);
         producer.start();
         return producer;
+    }
+
+    /**
+     * The queue of a topic that has one. A client that asks for a route at a bad moment takes the topic for one that does not exist and sends to queues of the template topic;
+     * who names the queue does not.
+     */
+    static MessageQueue queue(DefaultMQProducer producer, String topic) throws InterruptedException {
+        List<MessageQueue> queues = new ArrayList<>();
+        Scenarios.await(30, "the route of " + topic, () -> {
+            try {
+                queues.addAll(producer.fetchPublishMessageQueues(topic));
+            } catch (MQClientException notYet) {
+                return false;
+            }
+            return true;
+        });
+        Scenarios.check(queues.size() == 1, "queues " + queues);
+        return queues.get(0);
     }
 
     /** A consumer that begins at the first message; the caller subscribes, registers its listener and starts it. */

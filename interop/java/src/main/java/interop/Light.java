@@ -67,10 +67,11 @@ final class Light {
 
     private void send() throws Exception {
         DefaultMQProducer producer = clients.producer("light");
+        MessageQueue queue = Clients.queue(producer, topic);
         for (int number = step * COUNT; number < (step + 1) * COUNT; number++) {
             Message message = new Message(topic, "t", String.valueOf(number).getBytes(StandardCharsets.UTF_8));
             MessageAccessor.putProperty(message, DISPATCH, number % 2 == 0 ? all + "," + even : all);
-            SendResult result = producer.send(message);
+            SendResult result = producer.send(message, queue);
             check(result.getSendStatus() == SendStatus.SEND_OK && result.getQueueOffset() == number, "sent " + result);
         }
         producer.shutdown();

@@ -68,7 +68,7 @@ public final class Main {
                 scenarios.run(part, () -> new Compacting(clients).run(scenarios));
                 break;
             case "compacted":
-                scenarios.run(part, () -> new Compacting(clients).again(scenarios, part.replace('-', '_')));
+                scenarios.run(part, () -> new Compacting(clients).again(scenarios, part));
                 break;
             case "exact":
                 scenarios.run(part, () -> new Compacting(clients).exact(scenarios));

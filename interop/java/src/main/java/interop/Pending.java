@@ -17,6 +17,7 @@ import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageAccessor;
 import org.apache.rocketmq.common.message.MessageExt;
+import org.apache.rocketmq.common.message.MessageQueue;
 
 /**
  * What waits in a broker when it stops and another one goes on with its directory: messages that were popped and not acknowledged, timer messages, and those with a delay
@@ -55,8 +56,9 @@ final class Pending {
 
     private void leavePops() throws Exception {
         DefaultMQProducer producer = clients.producer("pending");
+        MessageQueue queue = Clients.queue(producer, popped);
         for (int i = 0; i < COUNT; i++) {
-            producer.send(new Message(popped, String.valueOf(i).getBytes(StandardCharsets.UTF_8)));
+            producer.send(new Message(popped, String.valueOf(i).getBytes(StandardCharsets.UTF_8)), queue);
         }
         producer.shutdown();
         CountDownLatch never = new CountDownLatch(1);
@@ -117,14 +119,15 @@ final class Pending {
 
     private void leaveTimers() throws Exception {
         DefaultMQProducer producer = clients.producer("pending");
+        MessageQueue queue = Clients.queue(producer, timed);
         for (int i = 0; i < COUNT; i++) {
             long due = System.currentTimeMillis() + DELAY_MS + 100 * i;
             Message message = new Message(timed, "timer", String.valueOf(due).getBytes(StandardCharsets.UTF_8));
             MessageAccessor.putProperty(message, "TIMER_DELIVER_MS", String.valueOf(due));
-            producer.send(message);
+            producer.send(message, queue);
             Message delayed = new Message(timed, "level", String.valueOf(System.currentTimeMillis() + DELAY_MS).getBytes(StandardCharsets.UTF_8));
             delayed.setDelayTimeLevel(1);
-            producer.send(delayed);
+            producer.send(delayed, queue);
         }
         producer.shutdown();
     }
