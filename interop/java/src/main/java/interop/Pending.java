@@ -4,6 +4,7 @@ import static interop.Scenarios.await;
 import static interop.Scenarios.check;
 
 import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -48,10 +49,9 @@ final class Pending {
 
     /** Gets all that on a broker that started at this time, in milliseconds since 1970. */
     void find(Scenarios scenarios, long startedMs) throws Exception {
-        List<Runnable> together = new CopyOnWriteArrayList<>();
-        together.add(() -> scenarios.run("find-pops", this::findPops));
-        together.add(() -> scenarios.run("find-timers", () -> findTimers(startedMs)));
-        scenarios.runTogether(together);
+        scenarios.runTogether(Arrays.asList(
+            () -> scenarios.run("find-pops", this::findPops),
+            () -> scenarios.run("find-timers", () -> findTimers(startedMs))));
     }
 
     private void leavePops() throws Exception {
