@@ -5,7 +5,7 @@
 //! memory does not grow with what waits. When a time has come the record is read and appended to the real topic, many in one append (`deliver`).
 //!
 //! The log is the truth. How far delivery is stands in a mark, a time and a place in the log: everything that was read and stands at or before it is delivered. The mark is noted
-//! after each batch (`notes`), so that `kill -9` repeats a batch at most; files and manifest are written beside (`keep`), behind the flush of the log. What waits longer than the log keeps messages is
+//! after each batch (`notes`), so that `kill -9` repeats a batch at most; files and manifest are written beside (`keep`), behind the flush of the log. What files do not hold is read from the queue (`replay`). What waits longer than the log keeps messages is
 //! stored anew (`roll`), and the log holds its expired segments until then.
 //!
 //! Invariants: nothing is delivered before the wall clock shows its time; the mark passes a message only after it was appended to its real topic, dropped by an order, or cannot be delivered, or
@@ -21,6 +21,7 @@ mod mail;
 mod message;
 mod notes;
 mod recall;
+mod replay;
 mod roll;
 mod run;
 #[cfg(test)]

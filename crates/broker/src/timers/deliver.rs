@@ -111,11 +111,19 @@ impl Engine {
                 return Ok(batch);
             }
         }
-        while let Some(entry) = self
-            .timeline
-            .peek()?
-            .filter(|entry| entry.due_ms <= now.wall_ms)
-        {
+        loop {
+            let next = match self.timeline.peek() {
+                Ok(next) => next,
+                // What is taken already is delivered first; the next turn meets the error again.
+                Err(_) if batch.mark.is_some() || !batch.records.is_empty() => {
+                    batch.more = true;
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let Some(entry) = next.filter(|entry| entry.due_ms <= now.wall_ms) else {
+                break;
+            };
             if batch.records.len() >= BATCH_MESSAGES_MAX || batch.bytes >= BATCH_BYTES_MAX {
                 batch.more = true;
                 break;
@@ -130,7 +138,8 @@ impl Engine {
                 {
                     self.tombstones.remove(&hash);
                 }
-            } else if entry.physical >= self.progress.rolled {
+            } else if entry.physical >= self.progress.rolled || entry.mark() <= self.progress.mark {
+                // What stands before the mark was never stored anew.
                 match self.store.record_at_nowait(entry.physical) {
                     Ok(Some(bytes))
                         if batch.bytes > 0 && batch.bytes + bytes.len() > BATCH_BYTES_MAX =>

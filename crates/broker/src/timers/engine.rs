@@ -13,11 +13,12 @@ use protocol::topic;
 use storage::{AppendError, Appended, Read, ReadError, ReadMode, Store};
 
 use super::Next;
-use super::entry::{Entry, Key, Mark};
+use super::entry::{Entry, Key};
 use super::keep::Keeping;
 use super::mail::{Mail, Spawn};
 use super::message::{self, Timed};
 use super::notes::{PositionFile, Progress};
+use super::replay::Replay;
 use super::roll::Rolling;
 use super::timeline::{FRESH_MAX, Timeline};
 use super::topics::Topics;
@@ -56,7 +57,7 @@ pub(super) enum Fault {
 /// What operators may stop, and what they set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TimerSettings {
-    /// `timerStopEnqueue`: nothing is read from the timer queue.
+    /// `timerStopEnqueue`: nothing is taken from the timer queue that was not taken in before.
     pub(crate) stop_enqueue: bool,
     /// `timerStopDequeue`: nothing is delivered.
     pub(crate) stop_dequeue: bool,
@@ -77,16 +78,6 @@ pub(super) struct Tombstone {
     pub(super) unique_id: Box<str>,
 }
 
-/// What was read before this process, and how far it was delivered.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Replay {
-    /// Where it ends.
-    pub(super) until: u64,
-    pub(super) progress: Progress,
-    /// The end of the queue has been reached once: from there on nothing is delivered that an order behind it drops.
-    pub(super) done: bool,
-}
-
 /// How far the timer queue was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TakenIn {
@@ -94,8 +85,10 @@ enum TakenIn {
     All,
     /// There is more.
     Some,
-    /// There is more, which waits in the log: memory holds as many as may be, or an operator stopped it.
+    /// There is more, which waits in the log: memory holds as many as may be.
     Full,
+    /// There is more that no life took in, and an operator has stopped it.
+    Stopped,
 }
 
 /// Everything that turns work on.
@@ -112,8 +105,6 @@ pub(super) struct Engine {
     pub(super) timeline: Timeline,
     pub(super) topics: Topics,
     pub(super) tombstones: HashMap<u64, Tombstone>,
-    /// During the replay: later records of messages that were stored anew, by key: time and place of the last.
-    pub(super) superseded: HashMap<u64, Mark>,
     /// What is read next of the timer queue.
     pub(super) read_offset: u64,
     pub(super) replay: Replay,
@@ -171,15 +162,12 @@ impl Engine {
         self.collect(now);
         // What is below this position is read when the end of the queue is reached.
         let durable = self.store.flushed();
-        let taken_in = if self.settings.stop_enqueue {
-            TakenIn::Full
-        } else {
-            self.take_in(now)?
-        };
-        let caught_up = taken_in == TakenIn::All;
-        if caught_up {
-            self.replayed();
+        let taken_in = self.take_in(now)?;
+        if matches!(taken_in, TakenIn::All | TakenIn::Stopped) {
+            self.replayed(now)?;
         }
+        // What is stored anew has to be taken in again.
+        let caught_up = taken_in == TakenIn::All && !self.settings.stop_enqueue;
         let more_due = if self.settings.stop_dequeue || !self.replay.done {
             false
         } else {
@@ -212,6 +200,17 @@ impl Engine {
         Ok(next.is_some_and(|entry| entry.mark() <= self.progress.mark))
     }
 
+    /// Where reading ends: an operator who stops it means what no life has taken in. Java 5.3.4: `TimerMessageStore.enqueue`, beside which what waits in the wheel is delivered.
+    fn intake_end(&self, max: u64) -> u64 {
+        if !self.settings.stop_enqueue {
+            max
+        } else if self.replay.done {
+            max.min(self.read_offset)
+        } else {
+            max.min(self.replay.taken_in)
+        }
+    }
+
     /// Reads from the timer queue.
     fn take_in(&mut self, now: Now) -> Result<TakenIn, Fault> {
         let mut taken = 0;
@@ -228,10 +227,18 @@ impl Engine {
                 }
                 self.read_offset = min;
             }
-            if self.read_offset >= max {
-                return Ok(TakenIn::All);
+            let end = self.intake_end(max);
+            if self.read_offset >= end {
+                let is_stopped = self.read_offset < max;
+                return Ok(if is_stopped {
+                    TakenIn::Stopped
+                } else {
+                    TakenIn::All
+                });
             }
-            if self.replay.done && self.timeline.fresh_len() >= FRESH_HARD_MAX {
+            if !self.replay.done {
+                self.make_room()?;
+            } else if self.timeline.fresh_len() >= FRESH_HARD_MAX {
                 return Ok(TakenIn::Full);
             }
             if taken >= INTAKE_MAX {
@@ -242,7 +249,7 @@ impl Engine {
                     topic: topic::TIMER,
                     queue_id: 0,
                     offset: self.read_offset as i64,
-                    messages_max: BATCH_MESSAGES_MAX,
+                    messages_max: (end - self.read_offset).min(BATCH_MESSAGES_MAX as u64) as usize,
                     bytes_max: BATCH_BYTES_MAX,
                     filter: &|_| true,
                 },
@@ -300,7 +307,7 @@ impl Engine {
             self.bury(&timed);
         } else {
             if timed.rolled && !self.replay.done {
-                self.superseded.insert(entry.key.hash(), entry.mark());
+                self.replay.supersedes(&entry);
             }
             self.topics.count(entry.key.topic(), 1, now.wall_ms);
             self.enqueued += 1;
@@ -316,72 +323,6 @@ impl Engine {
             unique_id: timed.unique_id.into(),
         };
         self.tombstones.insert(timed.hash(), tombstone);
-    }
-
-    /// The end of the queue has been reached: messages that were stored anew are known, and what they stand for goes.
-    fn replayed(&mut self) {
-        if std::mem::replace(&mut self.replay.done, true) {
-            return;
-        }
-        let later = std::mem::take(&mut self.superseded);
-        if later.is_empty() {
-            return;
-        }
-        let now_ms = self.clock.now_ms();
-        let precision_ms = self.settings.precision_ms;
-        let store = self.store.clone();
-        let topics = &mut self.topics;
-        self.timeline.retain_fresh(|entry| {
-            let later = later.get(&entry.key.hash());
-            let is_superseded = later.is_some_and(|later| {
-                entry.physical < later.physical
-                    && later.due_ms.abs_diff(entry.due_ms) <= precision_ms as u64
-                    && !entry.key.deletes()
-                    && is_same_message(&store, entry.physical, later.physical, precision_ms)
-            });
-            if is_superseded {
-                topics.count(entry.key.topic(), -1, now_ms);
-            }
-            !is_superseded
-        });
-    }
-
-    /// Forgets the files, which are damaged, and reads everything that waits from the log again.
-    fn rebuild(&mut self) {
-        tracing::error!("a file of timers is damaged; what waits is read from the log again");
-        self.timeline.clear();
-        self.topics.reset();
-        self.tombstones.clear();
-        self.superseded.clear();
-        self.replay = Replay {
-            until: self.read_offset,
-            progress: self.progress,
-            done: false,
-        };
-        self.cold.clear();
-        self.ready.clear();
-        self.mail.clear();
-        self.read_offset = self.store.min_offset(topic::TIMER, 0);
-        self.keeping.restart();
-        self.rolling.restart();
-    }
-}
-
-/// Whether two records are of one message. A record that cannot be read is of none: then both are delivered.
-fn is_same_message(store: &Store, one: u64, other: u64, precision_ms: i64) -> bool {
-    let (Ok(Some(one)), Ok(Some(other))) = (store.record_at(one), store.record_at(other)) else {
-        return false;
-    };
-    match (
-        message::understand(&one, precision_ms),
-        message::understand(&other, precision_ms),
-    ) {
-        (Ok(one), Ok(other)) => {
-            one.topic == other.topic
-                && one.unique_id == other.unique_id
-                && !one.unique_id.is_empty()
-        }
-        _ => false,
     }
 }
 

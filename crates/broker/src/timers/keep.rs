@@ -64,6 +64,8 @@ pub(super) struct Plan {
     /// Taken from memory and not delivered, sorted.
     cold: Vec<Entry>,
     merged: Vec<Arc<Run>>,
+    /// The number of the run that comes of it.
+    run: u64,
     /// What stands at or before it is delivered.
     mark: Mark,
     is_rebase: bool,
@@ -120,6 +122,12 @@ impl Keeping {
 
     pub(super) fn is_behind(&self) -> bool {
         self.is_dirty || self.is_busy
+    }
+
+    /// The number of a run to be, which no other gets.
+    pub(super) fn take_run_id(&mut self) -> u64 {
+        self.next_run += 1;
+        self.next_run - 1
     }
 
     /// Everything is read from the log again.
@@ -213,6 +221,7 @@ impl Engine {
             self.keeping.rebase = Some(Mark::START);
         }
         let keeping = &mut self.keeping;
+        let run = keeping.take_run_id();
         keeping.is_dirty = false;
         keeping.next_save = now.monotonic + self.settings.save_interval;
         let check = java::check(
@@ -238,7 +247,7 @@ impl Engine {
         };
         let manifest = Manifest {
             epoch: self.epoch + u64::from(is_rebase),
-            next_run: keeping.next_run + 1,
+            next_run: keeping.next_run,
             covered,
             progress,
             checks: [keeping.checks[1], check],
@@ -257,6 +266,7 @@ impl Engine {
             frozen,
             cold,
             merged,
+            run,
             mark,
             is_rebase,
             manifest,
@@ -268,7 +278,6 @@ impl Engine {
     pub(super) fn installed(&mut self, kept: Kept, now: Now) {
         self.keeping.is_busy = false;
         if kept.generation != self.keeping.generation {
-            self.keeping.next_run = self.keeping.next_run.max(kept.manifest.next_run);
             return;
         }
         let mark = if kept.is_rebase {
@@ -283,7 +292,6 @@ impl Engine {
             Ok(cursor) => {
                 self.timeline.replace(&kept.merged, kept.froze, cursor);
                 self.keeping.covered = kept.manifest.covered;
-                self.keeping.next_run = kept.manifest.next_run;
                 self.keeping.checks = kept.manifest.checks;
                 if kept.is_rebase {
                     self.epoch = kept.manifest.epoch;
@@ -312,7 +320,7 @@ impl Engine {
     }
 
     /// Removes the files of runs that are in no manifest any more.
-    fn remove(&self, ids: Vec<u64>) {
+    pub(super) fn remove(&self, ids: Vec<u64>) {
         if ids.is_empty() {
             return;
         }
@@ -369,12 +377,7 @@ impl Plan {
         if let Some(run) = &run {
             self.manifest.runs.push((run.id, run.entries, run.lowest));
         }
-        notes::save_manifest(&*self.disk, &self.dir, &self.manifest)?;
-        if let Err(error) =
-            java::write_check(&*self.disk, &self.config_dir, &self.manifest.checks[1])
-        {
-            tracing::warn!(%error, "timercheck cannot be written; a Java broker would not know how far timer messages are delivered");
-        }
+        publish(&*self.disk, &self.dir, &self.config_dir, &self.manifest)?;
         Ok(run)
     }
 
@@ -391,7 +394,7 @@ impl Plan {
         let frozen = self.frozen.iter().flat_map(|frozen| frozen.iter());
         let mut memory = merge_sorted(frozen, self.cold.iter()).peekable();
         let mut of_runs = next_of(&mut cursors)?;
-        let mut writer = Writer::begin(&*self.disk, &self.dir, self.manifest.next_run - 1)?;
+        let mut writer = Writer::begin(&*self.disk, &self.dir, self.run)?;
         loop {
             let entry = match (memory.peek(), of_runs) {
                 (Some(entry), Some(other)) if **entry <= other => memory.next().copied(),
@@ -412,6 +415,20 @@ impl Plan {
     }
 }
 
+/// Puts a manifest in force, and tells a Java broker of it.
+pub(super) fn publish(
+    disk: &dyn Disk,
+    dir: &Path,
+    config_dir: &Path,
+    manifest: &Manifest,
+) -> io::Result<()> {
+    notes::save_manifest(disk, dir, manifest)?;
+    if let Err(error) = java::write_check(disk, config_dir, &manifest.checks[1]) {
+        tracing::warn!(%error, "timercheck cannot be written; a Java broker would not know how far timer messages are delivered");
+    }
+    Ok(())
+}
+
 /// Two sorted lists as one.
 fn merge_sorted<'a>(
     one: impl Iterator<Item = &'a Entry>,
@@ -426,7 +443,7 @@ fn merge_sorted<'a>(
 }
 
 /// Waits until the log is flushed to a position.
-fn wait_for_flush(store: &Store, position: u64) -> io::Result<()> {
+pub(super) fn wait_for_flush(store: &Store, position: u64) -> io::Result<()> {
     let looks = FLUSH_PATIENCE.as_millis() / FLUSH_LOOK.as_millis();
     let state = store.flush_state();
     for _ in 0..looks {

@@ -10,13 +10,14 @@ use platform::disk::Disk;
 use protocol::topic;
 use storage::Store;
 
-use super::engine::{Engine, Replay, TimerSettings, Tombstone};
+use super::engine::{Engine, TimerSettings, Tombstone};
 use super::entry::{Entry, Mark};
 use super::java;
 use super::keep::{self, Keeping};
 use super::mail::{Mail, Spawn};
 use super::message;
 use super::notes::{self, CHECK_BYTES, Manifest, PositionFile, Progress};
+use super::replay::Replay;
 use super::roll::Rolling;
 use super::run::{Cursor, Run};
 use super::timeline::Timeline;
@@ -88,11 +89,7 @@ pub(super) fn load(context: Context<'_>, mail: Arc<Mail>) -> io::Result<Engine> 
         .as_ref()
         .map_or(min, |manifest| manifest.covered);
     let mut engine = Engine {
-        replay: Replay {
-            until: found.progress.queue_offset,
-            progress: found.progress,
-            done: false,
-        },
+        replay: Replay::new(found.progress, found.progress.queue_offset.max(covered)),
         keeping: Keeping::new(
             covered,
             found.next_run,
@@ -113,7 +110,6 @@ pub(super) fn load(context: Context<'_>, mail: Arc<Mail>) -> io::Result<Engine> 
         timeline,
         topics,
         tombstones: HashMap::new(),
-        superseded: HashMap::new(),
         position,
         cold: Vec::new(),
         ready: VecDeque::new(),

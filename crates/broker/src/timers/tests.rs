@@ -2,6 +2,7 @@
 
 mod crash;
 mod keeping;
+mod replaying;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
