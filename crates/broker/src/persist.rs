@@ -173,7 +173,12 @@ async fn keep_offsets(broker: &Arc<Broker>) {
     let mut wait = offsets_interval(broker);
     loop {
         tokio::time::sleep(wait).await;
-        let written = blocking(broker, |broker| broker.offsets.fold()).await;
+        // In this order, so that a queue in order is rather held up at messages that are done than free at such that are not.
+        let written = blocking(broker, |broker| {
+            let orders = broker.pop.order_file.save(broker);
+            broker.offsets.fold().and(orders)
+        })
+        .await;
         note(&mut failing, &written);
         wait = match written {
             Ok(()) => offsets_interval(broker).max(broker.offsets.kept().rest()),
@@ -226,6 +231,7 @@ pub(crate) fn fold_all(broker: &Broker) -> io::Result<()> {
     let folded = [
         broker.topics.fold(),
         broker.groups.fold(),
+        broker.pop.order_file.save(broker),
         broker.offsets.fold(),
         broker.filters.save(),
     ];

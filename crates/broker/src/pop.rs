@@ -5,15 +5,17 @@
 //! | `progress`, `in_flight`, `order` | plain values: one group in one queue |
 //! | `waiting` | pops and notifications that wait for a message |
 //! | `revive` | what was not acknowledged in time goes to the retry topic, or to the dead letters |
+//! | `order_file` | what stands still in order, over restarts |
 //! | `java` | the same for what a Java broker had handed out before |
 //!
 //! The offset of a group stays behind its first message that is neither acknowledged nor stored in the retry topic, and everything above
-//! it is in memory alone: a crash repeats messages and cannot lose one (`docs/adr/0008-pop-without-checkpoints.md`). Requests are in
+//! it is in memory, or only a hint: a crash repeats messages and cannot lose one (`docs/adr/0008-pop-without-checkpoints.md`). Requests are in
 //! [`crate::requests::pop`] and its neighbours.
 
 pub(crate) mod in_flight;
 pub(crate) mod java;
 pub(crate) mod order;
+pub(crate) mod order_file;
 pub(crate) mod progress;
 pub(crate) mod revive;
 pub(crate) mod waiting;
@@ -28,6 +30,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::Notify;
 
 use crate::Broker;
+use order::Order;
+use order_file::OrderFile;
 use progress::Progress;
 use waiting::Waiting;
 
@@ -48,6 +52,7 @@ pub(crate) struct Pop {
     turn: AtomicU32,
     pub(crate) waiting: Waiting,
     pub(crate) figures: Figures,
+    pub(crate) order_file: OrderFile,
 }
 
 /// How much there is and was. Read one after the other, not in one instant.
@@ -88,6 +93,7 @@ pub(crate) struct Locked<'a> {
     progress: MutexGuard<'a, Progress>,
     floor: Option<i64>,
     in_flight: usize,
+    had_order: bool,
 }
 
 impl Queue {
@@ -112,6 +118,7 @@ impl Queue {
             queue: self,
             floor: progress.floor(),
             in_flight: progress.in_flight(),
+            had_order: progress.order().is_some(),
             progress,
         }
     }
@@ -167,6 +174,9 @@ impl Drop for Locked<'_> {
                 .in_flight
                 .fetch_sub(before - after, Ordering::Relaxed);
         }
+        if self.had_order || self.progress.order().is_some() {
+            pop.order_file.dirty();
+        }
         let floor = self.progress.floor();
         if floor != self.floor
             && let Some(floor) = floor
@@ -200,8 +210,8 @@ pub(crate) fn pop_clock(broker: &Broker) -> i64 {
 }
 
 impl Pop {
-    /// Nothing is in flight.
-    pub(crate) fn new(budget: Arc<remoting::Budget>) -> Pop {
+    /// Nothing is in flight. What the file says counts once it is [restored](OrderFile::restore).
+    pub(crate) fn new(budget: Arc<remoting::Budget>, order_file: OrderFile) -> Pop {
         Pop {
             groups: RwLock::default(),
             next_number: AtomicU64::new(0),
@@ -210,6 +220,20 @@ impl Pop {
             turn: AtomicU32::new(0),
             waiting: Waiting::new(budget),
             figures: Figures::default(),
+            order_file,
+        }
+    }
+
+    /// Tells of everything that is popped in order: group, topic, queue.
+    fn each_order(&self, mut told: impl FnMut(&str, &str, i32, &Order)) {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        let queues = groups.values().flat_map(HashMap::values);
+        for queue in queues.flat_map(HashMap::values) {
+            let progress = queue.progress.lock();
+            let progress = progress.unwrap_or_else(PoisonError::into_inner);
+            if let Some(order) = progress.order() {
+                told(&queue.group, &queue.topic, queue.queue_id, order);
+            }
         }
     }
 
@@ -264,6 +288,7 @@ impl Pop {
             !topics.is_empty()
         });
         drop(groups);
+        self.order_file.dirty();
         for queue in gone {
             let mut progress = queue
                 .progress

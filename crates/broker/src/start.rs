@@ -74,6 +74,7 @@ struct Loaded {
     timers: Option<timers::Timers>,
     transactions: transactions::Transactions,
     request_modes: request_modes::RequestModes,
+    order_file: pop::order_file::OrderFile,
 }
 
 /// A broker with everything around it that runs.
@@ -110,6 +111,7 @@ impl Broker {
                 offsets.clamp(|topic, queue_id| store.max_offset(topic, queue_id) as i64);
                 let filters = filters::Filters::load(&config_dir, disk.clone(), clock.now_ms());
                 let request_modes = request_modes::RequestModes::load(&config_dir, disk.clone())?;
+                let order_file = pop::order_file::OrderFile::load(&config_dir, disk.clone());
                 let schedule = schedule::Schedule::load(
                     &config_dir,
                     disk.clone(),
@@ -134,6 +136,7 @@ impl Broker {
                     timers,
                     transactions,
                     request_modes,
+                    order_file,
                 })
             })
             .await?
@@ -148,6 +151,7 @@ impl Broker {
             timers,
             transactions,
             request_modes,
+            order_file,
         } = loaded;
 
         let (gate, gate_receiver) = watch::channel(Gate::default());
@@ -190,10 +194,11 @@ impl Broker {
             transactions: Arc::new(transactions),
             budget: budget.clone(),
             longpoll: Arc::new(longpoll::LongPoll::new(budget.clone())),
-            pop: Arc::new(pop::Pop::new(budget.clone())),
+            pop: Arc::new(pop::Pop::new(budget.clone(), order_file)),
             request_modes,
             registration: registration::Registration::default(),
         });
+        broker.pop.order_file.restore(&broker);
         store.set_read_ahead(keys.data_read_ahead_enable);
         store.set_arrivals(Arc::new(arrivals::Arrivals {
             longpoll: broker.longpoll.clone(),

@@ -5,35 +5,40 @@
 //! A pop with the attempt id of the last one is that pop again, whose answer was lost on its way.
 
 use super::in_flight::Outcome;
+use super::progress::{Stamp, Wanted};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Order {
-    attempt: Option<String>,
-    popped_ms: i64,
+    pub(super) attempt: Option<String>,
+    pub(super) popped_ms: i64,
+    /// How long its messages were to be hidden.
+    pub(super) invisible_ms: i64,
     /// In order, never empty.
-    messages: Vec<Message>,
+    pub(super) messages: Vec<Message>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Message {
-    offset: i64,
+pub(super) struct Message {
+    pub(super) offset: i64,
     /// Monotonic ms.
-    visible_at: i64,
-    is_acknowledged: bool,
+    pub(super) visible_at: i64,
+    /// Its consumer asked for another time.
+    pub(super) is_postponed: bool,
+    pub(super) is_acknowledged: bool,
     /// Deliveries before this one.
-    delivered: u32,
+    pub(super) delivered: u32,
 }
 
 impl Order {
     /// `offsets`, rising and not empty, were popped after `before`.
     pub(crate) fn new(
         before: Option<&Order>,
-        attempt: Option<&str>,
-        popped_ms: i64,
-        visible_at: i64,
+        wanted: Wanted<'_>,
+        stamp: Stamp,
         offsets: &[i64],
     ) -> Order {
+        let attempt = wanted.attempt;
         let again = before.is_some_and(|before| before.is_attempt(attempt));
         let delivered = |offset: i64| {
             let message = before.and_then(|before| before.message(offset));
@@ -43,13 +48,15 @@ impl Order {
         };
         let message = |offset: &i64| Message {
             offset: *offset,
-            visible_at,
+            visible_at: stamp.due_at,
+            is_postponed: false,
             is_acknowledged: false,
             delivered: delivered(*offset),
         };
         Order {
             attempt: attempt.map(str::to_owned),
-            popped_ms,
+            popped_ms: stamp.popped_ms,
+            invisible_ms: stamp.due_at.saturating_sub(wanted.now),
             messages: offsets.iter().map(message).collect(),
         }
     }
@@ -123,6 +130,7 @@ impl Order {
         match self.of_pop(offset, popped_ms) {
             Some(message) => {
                 message.visible_at = visible_at;
+                message.is_postponed = true;
                 Outcome::Done
             }
             None => Outcome::Stale,
@@ -142,8 +150,22 @@ impl Order {
 mod tests {
     use super::*;
 
+    /// Popped by an attempt at some time, for sixty milliseconds.
+    fn pop(before: Option<&Order>, attempt: Option<&str>, now: i64, offsets: &[i64]) -> Order {
+        let wanted = Wanted {
+            in_order: true,
+            attempt,
+            now,
+        };
+        let stamp = Stamp {
+            popped_ms: now,
+            due_at: now + 60,
+        };
+        Order::new(before, wanted, stamp, offsets)
+    }
+
     fn popped(offsets: &[i64]) -> Order {
-        Order::new(None, Some("a1"), 100, 160, offsets)
+        pop(None, Some("a1"), 100, offsets)
     }
 
     #[test]
@@ -170,11 +192,11 @@ mod tests {
     fn deliveries_are_counted_but_not_those_of_the_same_attempt() {
         let first = popped(&[5, 6]);
         assert!(!first.blocks(Some("a1"), 120), "the same attempt again");
-        let same = Order::new(Some(&first), Some("a1"), 130, 190, &[5, 6]);
+        let same = pop(Some(&first), Some("a1"), 130, &[5, 6]);
         assert_eq!(same.counts(), [(5, 0), (6, 0)]);
-        let second = Order::new(Some(&same), Some("a2"), 200, 260, &[5, 6, 7]);
+        let second = pop(Some(&same), Some("a2"), 200, &[5, 6, 7]);
         assert_eq!(second.counts(), [(5, 1), (6, 1), (7, 0)]);
-        let third = Order::new(Some(&second), None, 300, 360, &[5]);
+        let third = pop(Some(&second), None, 300, &[5]);
         assert_eq!(third.counts(), [(5, 2)]);
     }
 }

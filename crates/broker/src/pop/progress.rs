@@ -148,13 +148,7 @@ impl Progress {
                 .all(|offset| (begun_at..next).contains(offset))
         );
         if wanted.in_order && !offsets.is_empty() {
-            let order = Order::new(
-                self.order.as_ref(),
-                wanted.attempt,
-                stamp.popped_ms,
-                stamp.due_at,
-                offsets,
-            );
+            let order = Order::new(self.order.as_ref(), wanted, stamp, offsets);
             // What the filter passed over before the first one is done.
             self.next = order.floor();
             self.order = Some(order);
@@ -166,6 +160,18 @@ impl Progress {
             self.next = next;
         }
         true
+    }
+
+    /// What was popped in order last, while it is not all done.
+    pub(crate) fn order(&self) -> Option<&Order> {
+        self.order.as_ref()
+    }
+
+    /// Takes over what another life popped in order. Before the first pop.
+    pub(crate) fn restore(&mut self, order: Order) {
+        self.next = order.floor();
+        self.has_begun = true;
+        self.order = Some(order);
     }
 
     /// Nothing is popped by the read that began.

@@ -7,7 +7,7 @@
 mod check;
 mod read;
 
-pub(crate) use check::check_invisible;
+pub(crate) use check::{ATTEMPT_BYTES_MAX, INVISIBLE_MS_MAX, check_invisible};
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -20,6 +20,7 @@ mod member;
 mod offsets;
 mod overload;
 mod pop;
+mod pop_order;
 mod pop_waiting;
 mod pull;
 mod query;

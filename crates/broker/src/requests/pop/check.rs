@@ -21,7 +21,7 @@ const POLL_MAX: Duration = Duration::from_secs(300);
 /// Messages are hidden for this long at most: what Java's timers allow with their defaults (`timerMaxDelaySec`).
 pub(crate) const INVISIBLE_MS_MAX: i64 = 3 * 24 * 3600 * 1000;
 /// Waiting pops and queues in order hold these texts, so they have bounds of their own.
-const ATTEMPT_BYTES_MAX: usize = 256;
+pub(crate) const ATTEMPT_BYTES_MAX: usize = 256;
 const EXPRESSION_BYTES_MAX: usize = 16 << 10;
 /// `initMode` of a group that begins at the first message. Java 5.3: `ConsumeInitMode.MIN`.
 const INIT_MIN: i32 = 0;
