@@ -8,6 +8,7 @@ mod consumers;
 mod error;
 mod message;
 mod messages;
+mod mode;
 mod nameservers;
 mod offsets;
 mod topics;
@@ -27,6 +28,7 @@ pub use consumers::{Track, TrackState};
 pub use error::Error;
 pub use message::StoredMessage;
 pub use messages::{KeySearch, NewMessage, PullStatus, Pulled, SendStatus, Sent};
+pub use mode::RequestMode;
 pub use offsets::{Reset, Rollback};
 pub use topics::filter_name;
 

@@ -8,8 +8,10 @@ mod cold;
 mod consume;
 mod consumer;
 mod format;
+mod mode;
 mod offset;
 mod output;
+mod place;
 mod query;
 mod send;
 mod stats;
@@ -88,6 +90,8 @@ enum Command {
     SkipAccumulatedMessage(With<offset::SkipAccumulatedMessage>),
     /// Let a group go on where another one is
     CloneGroupOffset(With<offset::CloneGroupOffset>),
+    /// Say whether a group takes a topic's messages by pull or by pop
+    SetConsumeMode(With<mode::SetConsumeMode>),
     /// Show what groups read that was not in memory, and what they may
     GetColdDataFlowCtrInfo(With<cold::GetColdDataFlowCtrInfo>),
     /// Give a group a threshold of its own for reads that are not in memory
@@ -145,6 +149,9 @@ pub async fn run(args: Args) -> ExitCode {
         }
         Command::CloneGroupOffset(With { common, own }) => {
             finish(offset::clone(&own, common.start()).await)
+        }
+        Command::SetConsumeMode(With { common, own }) => {
+            finish(mode::set(&own, common.start()).await)
         }
         Command::GetColdDataFlowCtrInfo(With { common, own }) => {
             finish(cold::info(&own, common.start()).await)
@@ -291,6 +298,8 @@ mod tests {
         check("resetOffsetByTime -g G -t T -s 2026-01-31#23:59:59:999 -b a:1 -q 0 -o 5");
         check("skipAccumulatedMessage -g G -t T -f true");
         check("cloneGroupOffset -s A -d B -t T -o true");
+        check("setConsumeMode -c DefaultCluster -t T -g G -m POP -q 4");
+        check("setConsumeMode -b a:1 -t T -g G -m pull");
         check("getColdDataFlowCtrInfo -b a:1");
         check("updateColdDataFlowCtrGroupConfig -c DefaultCluster -g G -v 5");
         check("removeColdDataFlowCtrGroupConfig -b a:1 -g G");
@@ -303,6 +312,21 @@ mod tests {
         check("queryMsgByKey -t T -k K -b 0 -e 9 -m 64 -c C");
         check("queryMsgByUniqueKey -t T -i I -a -c C");
         check("topicRoute --topic T --namesrvAddr a:1");
+    }
+
+    #[test]
+    fn a_way_of_consuming_is_pull_or_pop() {
+        let parse = |line: &str| Args::try_parse_from(line.split_whitespace());
+        for line in [
+            "admin setConsumeMode -b x -t T -g G -m PUSH",
+            "admin setConsumeMode -b x -t T -g G",
+            "admin setConsumeMode -b x -t T -g G -m POP -q -1",
+            "admin setConsumeMode -b x -t T -g G -m POP -q many",
+            "admin setConsumeMode -t T -g G -m POP",
+            "admin setConsumeMode -b x -c y -t T -g G -m POP",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
     }
 
     #[test]

@@ -294,6 +294,19 @@ fn groups_are_reset_copied_and_shown() {
     let row = text.lines().find(|line| line.contains("others")).unwrap();
     let row: Vec<&str> = row.split_whitespace().collect();
     assert_eq!(row[..3], ["Mail", "others", "1"], "{text}");
+    let text = ok("setConsumeMode -b BROKER -t Mail -g readers -m POP -q 2");
+    let want = format!(
+        "set consume mode to {} success.\ntopic[Mail] group[readers] consume mode[POP] popShareQueueNum[2]\n",
+        node.broker
+    );
+    assert_eq!(text, want);
+    let shown = json(&ok(
+        "setConsumeMode -c DefaultCluster -t Mail -g readers -m pull --json",
+    ));
+    assert_eq!(
+        (shown["brokers"][0].as_str(), shown["mode"].as_str()),
+        (Some(&*node.broker), Some("PULL"))
+    );
     let text = ok("updateColdDataFlowCtrGroupConfig -b BROKER -g readers -v 1000");
     assert!(
         text.starts_with("updateColdDataFlowCtrGroupConfig success, "),
@@ -310,6 +323,13 @@ fn groups_are_reset_copied_and_shown() {
     for (line, code) in [
         ("setCommitLogReadAheadMode -b BROKER -m 2", 2),
         ("getColdDataFlowCtrInfo", 2),
+        ("setConsumeMode -b BROKER -t absent -g readers -m POP", 1),
+        (
+            "setConsumeMode -b BROKER -t %RETRY%readers -g readers -m POP",
+            1,
+        ),
+        ("setConsumeMode -c absent -t Mail -g readers -m POP", 1),
+        ("setConsumeMode -b BROKER -t Mail -g readers -m PUSH", 2),
         ("resetOffsetByTime -g absent -t Mail -s 0", 1),
         ("resetOffsetByTime -g readers -t absent -s 0", 1),
         (
