@@ -159,13 +159,19 @@ fn is_system(broker: &Broker, name: &str) -> bool {
     topic::is_system(name) || own_topics(broker).iter().any(|own| own == name)
 }
 
-fn own_topics(broker: &Broker) -> [String; 3] {
+/// Java 5.3.4: `TopicConfigManager.init`, which adds them to `TopicValidator`.
+fn own_topics(broker: &Broker) -> Vec<String> {
     let identity = broker.identity();
-    [
+    let mut own = vec![
         identity.cluster.to_string(),
         identity.name.to_string(),
         topic::reply_topic(&identity.cluster),
-    ]
+    ];
+    let keys = broker.keys();
+    if keys.trace_topic_enable {
+        own.push(keys.msg_trace_topic_name.clone());
+    }
+    own
 }
 
 fn delete(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {

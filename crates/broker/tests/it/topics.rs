@@ -224,3 +224,36 @@ async fn a_group_is_kept_until_it_is_deleted() {
     assert!(!all.subscription_group_table.contains_key("g"));
     assert!(all.subscription_group_table.contains_key("TOOLS_CONSUMER"));
 }
+
+#[tokio::test]
+async fn the_topic_of_traces_is_the_brokers_own_under_whatever_name() {
+    let delete = |topic: &str| {
+        let header = DeleteTopicRequest {
+            topic: topic.to_owned(),
+        };
+        Command::request(RequestCode::DELETE_TOPIC_IN_BROKER, &header)
+    };
+    for enabled in [true, false] {
+        let broker = TestBroker::start_with(|keys| {
+            keys.trace_topic_enable = enabled;
+            keys.msg_trace_topic_name = "Traces".to_owned();
+        })
+        .await;
+        let request = Command::request(RequestCode::GET_SYSTEM_TOPIC_LIST_FROM_BROKER, &());
+        let list: TopicList = json::decode(&broker.call(request).await.body).unwrap();
+        assert_eq!(list.topic_list.contains("Traces"), enabled);
+        assert!(list.topic_list.contains("RMQ_SYS_TRACE_TOPIC"));
+        for command in [create("Traces", 4, ""), delete("Traces")] {
+            let answer = broker.call(command).await;
+            if enabled {
+                let remark = answer.remark.unwrap();
+                assert_eq!(remark, "The topic[Traces] is conflict with system topic.");
+                assert_eq!(config(&broker, "Traces").await.unwrap().read_queue_nums, 1);
+            } else {
+                assert_eq!(answer.response_code(), ResponseCode::SUCCESS);
+            }
+        }
+        // Notes are still taken.
+        broker.sent("Traces", b"a note", "").await;
+    }
+}
