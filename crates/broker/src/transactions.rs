@@ -41,7 +41,7 @@ use crate::persist::JsonFile;
 use book::{Book, Cursors, Half, Take};
 
 pub(crate) use check::run;
-pub(crate) use message::{HalfRecord, QUEUE, without_checksum};
+pub(crate) use message::{HalfRecord, QUEUE, TIMED_BYTES};
 pub(crate) use past::{Past, past_of};
 
 /// The system group whose offsets say from where on both queues count. Java 5.3: `MixAll.CID_SYS_RMQ_TRANS`.

@@ -6,7 +6,6 @@
 
 mod doubtful;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,7 +20,7 @@ use storage::{AppendError, Appended, FlushMode, NewMessage, ReadError};
 use crate::Broker;
 use crate::call::Refusal;
 use crate::requests::send::{is_about_a_message, refusal as refusal_of};
-use crate::transactions::{Counters, HalfRecord, NotTaken, Taken, without_checksum};
+use crate::transactions::{Counters, HalfRecord, NotTaken, Taken};
 
 /// Ends in one append.
 const ENDS_MAX: usize = 256;
@@ -268,19 +267,20 @@ fn store(broker: &Arc<Broker>, ready: &mut [Ready]) -> Result<Vec<Appended>, App
         .filter(|one| one.end.decision == Decision::Commit)
         .map(|one| one.record.clone())
         .collect();
-    let halves: Vec<(HalfRecord<'_>, Cow<'_, str>)> = records
+    let now_ms = broker.now_ms();
+    let halves: Vec<_> = records
         .iter()
         .filter_map(understood)
         .map(|half| {
-            let properties = without_checksum(half.record.properties);
-            (half, properties)
+            let commit = half.commit_at(now_ms);
+            (half, commit)
         })
         .collect();
     debug_assert_eq!(halves.len(), records.len(), "they were understood before");
     let levels = broker.store.delay_levels_ms().len();
     let messages: Vec<NewMessage<'_>> = halves
         .iter()
-        .map(|(half, properties)| half.committed(properties, levels))
+        .map(|(half, commit)| half.committed(commit, levels))
         .collect();
     let mut taken: Vec<&mut Taken> = ready.iter_mut().map(|one| &mut one.taken).collect();
     broker.transactions.end(broker, &mut taken, messages)

@@ -31,9 +31,9 @@ use crate::compaction::is_compaction;
 use crate::requests::batch;
 use crate::settings::Settings;
 use crate::topics::Found;
-use crate::transactions::{self, NewHalf};
+use crate::transactions::{self, NewHalf, TIMED_BYTES};
 
-use answer::{join_ids, not_yet};
+use answer::join_ids;
 use properties::{Delivery, Scan};
 
 pub(crate) use answer::{
@@ -256,7 +256,12 @@ impl Batch<'_> {
             || self.broker.unique_ids.next(self.broker.now_ms()),
         );
         let properties = text_before..sends.text.len();
-        if properties.len() + light_bytes > PROPERTIES_BYTES_MAX {
+        // The commit must find room for what it adds.
+        let timed_bytes = match delivery {
+            Delivery::Half { .. } if scan.is_timed() => TIMED_BYTES,
+            _ => 0,
+        };
+        if properties.len() + light_bytes + timed_bytes > PROPERTIES_BYTES_MAX {
             sends.text.truncate(text_before);
             return Err(self.illegal());
         }
@@ -412,12 +417,13 @@ impl Batch<'_> {
                 ),
             ));
         }
-        if scan.is_timed() || scan.drops_timer {
-            return Err(not_yet(
-                "messages of a transaction with a deliver time of their own",
+        if scan.drops_timer {
+            return Err(Refusal::new(
+                ResponseCode::MESSAGE_ILLEGAL,
+                "timer message illegal, an order to delete a message (TIMER_DEL_UNIQKEY) cannot be part of a transaction",
             ));
         }
-        // The level counts from the commit, and must be one then.
+        // Level and delay count from the commit, and must be such then.
         self.delivery(scan, topic, queue_id)?;
         self.broker.transactions.check_room()?;
         Ok(Delivery::Half {

@@ -208,7 +208,8 @@ impl<'a> Outgoing<'a> {
             born_host: record.born_host,
             store_host: record.store_host,
             reconsume_times: record.reconsume_times,
-            prepared_transaction_offset: 0,
+            // Says of which half the message is, if it is the message of a transaction.
+            prepared_transaction_offset: record.prepared_transaction_offset,
             body: record.body,
             properties: &self.properties,
         }

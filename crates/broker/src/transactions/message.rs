@@ -14,8 +14,12 @@ use protocol::record::{self, NewRecord, Record};
 use protocol::{sysflag, topic};
 use storage::NewMessage;
 
+use crate::requests::send::properties::scan;
+
 /// The queue of the half topic, and of the op topic. Java 5.3 uses no other.
 pub(crate) const QUEUE: i32 = 0;
+/// What the commit of a half with a deliver time adds to its properties, at most.
+pub(crate) const TIMED_BYTES: usize = 80;
 /// The tag of an op message.
 const OP_TAG: &str = "d";
 /// Between the offsets in an op message's body, and behind the last.
@@ -33,6 +37,16 @@ pub(crate) struct HalfRecord<'a> {
     pub(crate) times: Option<u32>,
     immunity: Option<&'a str>,
     delay_level: Option<i32>,
+    /// It names a deliver time of its own.
+    is_timed: bool,
+}
+
+/// What a commit stores of the properties, and when the message is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Commit<'a> {
+    properties: Cow<'a, str>,
+    /// In ms since 1970; none for a message that is delivered at once, or by a delay level.
+    due_ms: Option<i64>,
 }
 
 impl<'a> HalfRecord<'a> {
@@ -46,6 +60,7 @@ impl<'a> HalfRecord<'a> {
             times: None,
             immunity: None,
             delay_level: None,
+            is_timed: false,
             record,
         };
         for (name, value) in names::iter(half.record.properties) {
@@ -57,6 +72,9 @@ impl<'a> HalfRecord<'a> {
                 // Java takes a number that is none for -1, which is less than any limit.
                 names::TRANSACTION_CHECK_TIMES => half.times = Some(value.parse().unwrap_or(0)),
                 names::CHECK_IMMUNITY_TIME_IN_SECONDS => half.immunity = Some(value),
+                names::TIMER_DELAY_SEC | names::TIMER_DELAY_MS | names::TIMER_DELIVER_MS => {
+                    half.is_timed = true;
+                }
                 names::DELAY => half.delay_level = value.parse().ok().filter(|level| *level > 0),
                 _ => {}
             }
@@ -119,20 +137,49 @@ impl<'a> HalfRecord<'a> {
         self.stored_ms().saturating_sub(margin_ms).max(0)
     }
 
-    /// The message that consumers get. All properties stay, `TRAN_MSG`, `REAL_TOPIC` and `REAL_QID` among them, as in Java. A delay level counts from
-    /// the commit.
+    /// What a commit at this moment stores of the properties. A delay counts from the commit; a deliver time that is over means at once, and so does one that
+    /// makes no sense, which a send does not let in.
+    pub(crate) fn commit_at(&self, now_ms: i64) -> Commit<'a> {
+        let properties = self.record.properties;
+        let due_ms = self
+            .is_timed
+            .then(|| scan(properties).deliver_at_ms(now_ms));
+        let due_ms = due_ms.and_then(|due_ms| due_ms.ok().flatten());
+        let Some(due_ms) = due_ms.filter(|due_ms| *due_ms > now_ms) else {
+            return Commit {
+                properties: without_checksum(properties),
+                due_ms: None,
+            };
+        };
+        let mut timed = String::with_capacity(properties.len() + TIMED_BYTES);
+        let kept = names::iter(properties)
+            .filter(|(name, _)| !matches!(*name, names::CRC32 | names::TIMER_DELIVER_MS));
+        kept.for_each(|(name, value)| names::push(&mut timed, name, value));
+        let due = due_ms.to_string();
+        names::push(&mut timed, names::TIMER_DELIVER_MS, &due);
+        names::push(&mut timed, names::TIMER_OUT_MS, &due);
+        Commit {
+            properties: timed.into(),
+            due_ms: Some(due_ms),
+        }
+    }
+
+    /// The message that consumers get. All properties stay, `TRAN_MSG`, `REAL_TOPIC` and `REAL_QID` among them, as in Java. One that comes later waits among
+    /// the delayed messages or the timer messages, for which those two say where it goes.
     pub(crate) fn committed<'m>(
         &'m self,
-        properties: &'m str,
+        commit: &'m Commit<'_>,
         delay_levels: usize,
     ) -> NewMessage<'m> {
         let level = self
             .delay_level
             .map(|level| level.min(delay_levels as i32).max(1));
-        let (topic, queue_id) = match level {
-            Some(level) => (topic::SCHEDULE, level - 1),
-            None => (self.real_topic, self.real_queue_id),
+        let (topic, queue_id) = match (level, commit.due_ms) {
+            (Some(level), _) => (topic::SCHEDULE, level - 1),
+            (None, Some(_)) => (topic::TIMER, 0),
+            (None, None) => (self.real_topic, self.real_queue_id),
         };
+        let properties = &commit.properties;
         NewMessage {
             sys_flag: self.record.sys_flag & !sysflag::TRANSACTION_MASK
                 | sysflag::TRANSACTION_COMMIT,
@@ -144,7 +191,8 @@ impl<'a> HalfRecord<'a> {
     /// Topics in which the message of a commit may lie at first.
     pub(crate) fn committed_topics(&self) -> impl Iterator<Item = &'a str> {
         let delayed = self.delay_level.map(|_| topic::SCHEDULE);
-        std::iter::once(self.real_topic).chain(delayed)
+        let timed = self.is_timed.then_some(topic::TIMER);
+        std::iter::once(self.real_topic).chain(delayed).chain(timed)
     }
 
     /// The same message elsewhere.
@@ -331,7 +379,8 @@ mod tests {
     fn a_commit_is_the_message_in_its_queue_with_the_place_of_its_half() {
         let bytes = half(&[]);
         let half = HalfRecord::of(decode(&bytes)).unwrap();
-        let message = half.committed(half.record.properties, 18);
+        let commit = half.commit_at(2_000);
+        let message = half.committed(&commit, 18);
         assert_eq!((message.topic, message.queue_id), ("T", 3));
         assert_eq!(message.sys_flag, sysflag::COMPRESSED | 8);
         assert_eq!(message.prepared_transaction_offset, 4096);
@@ -345,8 +394,48 @@ mod tests {
     fn a_delay_level_counts_from_the_commit() {
         let bytes = half(&[("DELAY", "99")]);
         let half = HalfRecord::of(decode(&bytes)).unwrap();
-        let message = half.committed(half.record.properties, 18);
+        let commit = half.commit_at(2_000);
+        let message = half.committed(&commit, 18);
         assert_eq!((message.topic, message.queue_id), (topic::SCHEDULE, 17));
+    }
+
+    #[test]
+    fn a_deliver_time_waits_among_the_timers_from_the_commit_on() {
+        let due = |more: &[(&str, &str)]| {
+            let bytes = half(more);
+            let half = HalfRecord::of(decode(&bytes)).unwrap();
+            let before = half.record.properties.len();
+            let commit = half.commit_at(2_000);
+            assert!(commit.properties.len() <= before + TIMED_BYTES);
+            let message = half.committed(&commit, 18);
+            let property = |name| names::get(message.properties, name).map(str::to_owned);
+            let due = property(names::TIMER_OUT_MS);
+            if message.topic == topic::TIMER {
+                assert_eq!(
+                    (message.queue_id, &due),
+                    (0, &property(names::TIMER_DELIVER_MS))
+                );
+                assert_eq!(property(names::REAL_TOPIC).as_deref(), Some("T"));
+                assert_eq!(property(names::REAL_QUEUE_ID).as_deref(), Some("3"));
+                assert!(half.committed_topics().any(|topic| topic == topic::TIMER));
+                assert!(half.is_committed_by(&Record {
+                    sys_flag: message.sys_flag,
+                    prepared_transaction_offset: message.prepared_transaction_offset,
+                    ..half.record.clone()
+                }));
+            }
+            (message.topic.to_owned(), due)
+        };
+        let timer = |due: &str| (topic::TIMER.to_owned(), Some(due.to_owned()));
+        assert_eq!(due(&[("TIMER_DELAY_MS", "500")]), timer("2500"));
+        assert_eq!(due(&[("TIMER_DELAY_SEC", "3")]), timer("5000"));
+        assert_eq!(due(&[("TIMER_DELIVER_MS", "2001")]), timer("2001"));
+        for over in ["2000", "0", "-5", "soon", "99999999999999999999"] {
+            let at_once = ("T".to_owned(), None);
+            assert_eq!(due(&[("TIMER_DELIVER_MS", over)]), at_once, "{over}");
+        }
+        let level = [("TIMER_DELAY_MS", "500"), ("DELAY", "3")];
+        assert_eq!(due(&level), (topic::SCHEDULE.to_owned(), None));
     }
 
     #[test]

@@ -584,3 +584,75 @@ async fn an_end_that_is_not_synced_is_not_acknowledged() {
     let answer = broker.end(&half, COMMIT).await;
     assert_eq!(answer.response_code(), ResponseCode::SERVICE_NOT_AVAILABLE);
 }
+
+#[tokio::test]
+async fn a_deliver_time_counts_from_the_commit() {
+    let broker = TestBroker::start().await;
+    let delay = broker.half("delayed", &[("TIMER_DELAY_MS", "400")]).await;
+    let over = broker.half("over", &[("TIMER_DELIVER_MS", "1000")]).await;
+    let never = broker.half("never", &[("TIMER_DELAY_MS", "1")]).await;
+    broker.ended(&never, ROLLBACK).await;
+    let committed = std::time::Instant::now();
+    broker.ended(&delay, COMMIT).await;
+    broker.ended(&over, COMMIT).await;
+    assert_eq!(broker.bodies("Topic").await, ["over"]);
+    // A producer that asks again hears that it is done, and the message comes once.
+    broker.ended(&delay, COMMIT).await;
+    let wait = async {
+        while broker.max_offset("Topic").await < 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, wait).await.unwrap();
+    assert!(committed.elapsed().as_millis() >= 400);
+    let (_, _, messages) = broker.pulled("Topic", 0).await;
+    assert_eq!(messages[1].body, b"delayed");
+    assert_eq!(messages[1].prepared_transaction_offset, delay.physical);
+    assert_eq!(messages[1].property("REAL_TOPIC"), None);
+    // Once it is with its consumers the commit is still known.
+    broker.ended(&delay, COMMIT).await;
+    assert_eq!(broker.bodies("rmq_sys_wheel_timer").await, ["delayed"]);
+    assert_eq!(broker.max_offset("Topic").await, 2);
+    assert_eq!(broker.figure("transactionPending").await, 0);
+}
+
+#[tokio::test]
+async fn a_committed_message_that_waits_for_its_time_survives_a_kill() {
+    let disk = SimulatedDisk::new();
+    let broker = TestBroker::start_on(Arc::new(disk.clone()), |keys| {
+        keys.mapped_file_size_commit_log = 1 << 20;
+    })
+    .await;
+    let half = broker.half("delayed", &[("TIMER_DELAY_MS", "700")]).await;
+    broker.ended(&half, COMMIT).await;
+    let broker = broker.go_on_with(Arc::new(disk.kill())).await;
+    broker.ended(&half, COMMIT).await;
+    let wait = async {
+        while broker.max_offset("Topic").await == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, wait).await.unwrap();
+    assert_eq!(broker.bodies("Topic").await, ["delayed"]);
+    assert_eq!(broker.figure("transactionPending").await, 0);
+}
+
+#[tokio::test]
+async fn a_half_whose_deliver_time_makes_no_sense_is_refused() {
+    let broker = TestBroker::start().await;
+    let long = "x".repeat(32_600);
+    for more in [
+        &[("TIMER_DELAY_MS", "-1")][..],
+        &[("TIMER_DELIVER_MS", "soon")],
+        &[("TIMER_DELAY_SEC", "99999999999")],
+        &[("TIMER_DELAY_MS", "5"), ("TIMER_DEL_UNIQKEY", "Topic+U")],
+        &[("TIMER_DEL_UNIQKEY", "Topic+U")],
+        // The commit would not find room for the time.
+        &[("TIMER_DELAY_MS", "5"), ("k", &long)],
+    ] {
+        let answer = broker.send("Topic", b"x", &half_props("bad", more)).await;
+        assert_eq!(answer.response_code(), ResponseCode::MESSAGE_ILLEGAL);
+    }
+    broker.half("long", &[("k", &long)]).await;
+    assert_eq!(broker.figure("transactionPending").await, 1);
+}

@@ -14,7 +14,7 @@ use storage::ReadError;
 use crate::Broker;
 use crate::call::Refusal;
 use crate::requests::send_back::wait_for_flush;
-use crate::transactions::{HalfRecord, NotTaken, Past, Taken, past_of, without_checksum};
+use crate::transactions::{HalfRecord, NotTaken, Past, Taken, past_of};
 
 use super::{Decision, End, Ready, busy, not_found, refused, understood};
 
@@ -163,9 +163,9 @@ fn commit_late(broker: &Arc<Broker>, end: &End, half: &HalfRecord<'_>) -> Outcom
         if past != Past::GivenUp {
             return Err(busy());
         }
-        let properties = without_checksum(half.record.properties);
+        let commit = half.commit_at(broker.now_ms());
         let levels = broker.store.delay_levels_ms().len();
-        let message = half.committed(&properties, levels);
+        let message = half.committed(&commit, levels);
         let mut appended = Vec::with_capacity(1);
         broker
             .store

@@ -103,16 +103,6 @@ pub(crate) fn failed(reason: &str) -> Refusal {
     )
 }
 
-/// A kind of message that a later version will take.
-pub(super) fn not_yet(what: &str) -> Refusal {
-    Refusal::new(
-        ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
-        format!(
-            "{what} are not supported by this version of the broker; the message was not stored"
-        ),
-    )
-}
-
 /// Returns when the disk has everything below `end`.
 pub(crate) async fn flushed(store: &Store, end: u64, patience: Duration) -> Result<(), Refusal> {
     let mut flush = store.flush_state();
