@@ -1,9 +1,14 @@
 //! Too much: what is refused says code 2, the limit and its key; what keeps clients together is served.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::BytesMut;
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
+use protocol::frame;
 use protocol::headers::GetMaxOffsetRequest;
 use remoting::{Client, ClientConfig, NoPushes};
 
@@ -46,4 +51,92 @@ async fn without_memory_small_requests_are_served() {
         let answer = client.call("broker", request, TIMEOUT).await.unwrap();
         assert_eq!(answer.response_code(), ResponseCode::SUCCESS);
     }
+}
+
+/// Sends of one flood, each with its number in front.
+const FLOOD: usize = 400;
+const FLOOD_BODY_BYTES: usize = 32 << 10;
+const FRAME_BYTES_MAX: usize = 1 << 20;
+
+/// Writes sends on a connection of its own as fast as it takes them, and gives all answers by the number of their send.
+fn flood(addr: SocketAddr) -> Vec<Command> {
+    let mut socket = TcpStream::connect(addr).unwrap();
+    let mut writing = socket.try_clone().unwrap();
+    let writer = std::thread::spawn(move || {
+        for number in 0..FLOOD {
+            let mut body = format!("{number}:").into_bytes();
+            body.resize(FLOOD_BODY_BYTES, b'x');
+            let mut command = send_v2("Flood", 0, &body, "");
+            command.opaque = number as i32;
+            let mut bytes = BytesMut::new();
+            command.encode(&mut bytes);
+            writing.write_all(&bytes).unwrap();
+        }
+    });
+    let mut answers: Vec<Command> = Vec::new();
+    let (mut bytes, mut piece) = (Vec::new(), vec![0; 64 << 10]);
+    while answers.len() < FLOOD {
+        let count = socket.read(&mut piece).unwrap();
+        assert_ne!(count, 0, "the connection was closed");
+        bytes.extend_from_slice(&piece[..count]);
+        let mut at = 0;
+        while let Some((frame, length)) = frame::split(&bytes[at..], FRAME_BYTES_MAX).unwrap() {
+            answers.push(Command::decode(&frame).unwrap());
+            at += length;
+        }
+        bytes.drain(..at);
+    }
+    writer.join().unwrap();
+    answers.sort_by_key(|answer| answer.opaque);
+    answers
+}
+
+#[tokio::test]
+async fn sends_that_waited_too_long_are_refused_and_no_acknowledged_one_is_lost() {
+    let broker = TestBroker::start_with(|keys| keys.wait_time_mills_in_send_queue = 20).await;
+    broker.sent("Flood", b"first", "").await;
+    let addr = broker.addr();
+    let flood = std::thread::spawn(move || flood(addr));
+    while !flood.is_finished() {
+        // The one thread that broker and test share is busy with something else, as on a machine that has too much to do.
+        std::thread::sleep(Duration::from_millis(40));
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let answers = flood.join().unwrap();
+    let mut acknowledged = Vec::new();
+    for (number, answer) in answers.iter().enumerate() {
+        assert_eq!(answer.opaque, number as i32);
+        if answer.response_code() == ResponseCode::SUCCESS {
+            acknowledged.push(number.to_string());
+            continue;
+        }
+        assert_eq!(answer.response_code(), ResponseCode::SYSTEM_BUSY);
+        let remark = answer.remark.as_deref().unwrap();
+        assert!(
+            remark.starts_with("[TIMEOUT_CLEAN_QUEUE]broker busy, start flow control for a while")
+                && remark.contains("waitTimeMillsInSendQueue=20"),
+            "{remark}"
+        );
+    }
+    assert!(!acknowledged.is_empty(), "nothing was taken");
+    assert!(acknowledged.len() < FLOOD, "nothing was refused");
+    // What was refused is not there, and everything else is.
+    let broker = broker.restart().await;
+    let mut found = Vec::new();
+    let mut offset = 1;
+    while found.len() < acknowledged.len() {
+        let (_, _, messages) = broker.pulled("Flood", offset).await;
+        assert!(!messages.is_empty(), "{} are there", found.len());
+        offset += messages.len() as i64;
+        for message in messages {
+            let text = String::from_utf8(message.body).unwrap();
+            found.push(text.split(':').next().unwrap().to_owned());
+        }
+    }
+    assert_eq!(found, acknowledged);
+    assert_eq!(broker.max_offset("Flood").await, offset);
+    // Others are served: it is the waiting that is refused.
+    broker.sent("Flood", b"last", "").await;
 }
