@@ -35,6 +35,32 @@ const COMMANDS: &[&str] = &[
     "queryMsgByKey -n NS -t Admin -k all",
     "queryMsgByKey -n NS -t Admin -k key3",
     "queryMsgByKey -n NS -t Admin -k absent",
+    // A group whose consumers are away.
+    "updateSubGroup -n NS -c DefaultCluster -g Readers",
+    "updateSubGroup -n NS -b BROKER -g Copies",
+    // The route of a group is that of its retry topic.
+    "updateTopic -n NS -b BROKER -t %RETRY%Readers -r 1 -w 1",
+    "updateTopic -n NS -b BROKER -t %RETRY%Copies -r 1 -w 1",
+    "resetOffsetByTime -n NS -g Readers -t Admin -s 0",
+    "consumerProgress -n NS -g Readers",
+    "resetOffsetByTime -n NS -g Readers -t Admin -s 0 -b BROKER -q 1 -o 5",
+    "resetOffsetByTime -n NS -g Readers -t Admin -s 0 -b BROKER -q 1 -o 99",
+    "consumerProgress -n NS -g Readers -t Admin",
+    "cloneGroupOffset -n NS -s Readers -d Copies -t Admin",
+    "consumerProgress -n NS -g Copies",
+    "brokerConsumeStats -n NS -b BROKER",
+    "skipAccumulatedMessage -n NS -g Readers -t Admin",
+    "consumerProgress -n NS -g Readers -t Admin",
+    "resetOffsetByTime -n NS -g Readers -t absent -s 0",
+    "resetOffsetByTime -n NS -g absent -t Admin -s 0",
+    "skipAccumulatedMessage -n NS -g absent -t Admin",
+    "cloneGroupOffset -n NS -s absent -d Copies2 -t Admin",
+    "consumerProgress -n NS -g absent",
+    "consumerStatus -n NS -g Readers",
+    "consumerProgress -n NS",
+    "setConsumeMode -n NS -b BROKER -t Admin -g Readers -m POP -q 2",
+    "setConsumeMode -n NS -c DefaultCluster -t Admin -g Readers -m PULL",
+    "setConsumeMode -n NS -b BROKER -t absent -g Readers -m POP",
 ];
 
 /// Runs the commands against both and compares.

@@ -25,6 +25,8 @@ public final class Mqadmin {
     private static final String[][] VARYING = {
         {"\\d+\\.\\d+\\.\\d+\\.\\d+:\\d+", "ADDRESS"},
         {"\\d{4}-\\d\\d-\\d\\d[# ]\\d\\d:\\d\\d:\\d\\d[:,]\\d+", "TIME"},
+        // The last time that a message of a queue was consumed.
+        {"\\d{4}-\\d\\d-\\d\\d \\d\\d:\\d\\d:\\d\\d", "TIME"},
         {"[0-9A-F]{24,64}", "ID"},
         {"V\\d+_\\d+_\\d+", "VERSION"},
         {"\"timestamp\":\\d+", "\"timestamp\":TIME"},
