@@ -58,6 +58,8 @@ struct State {
     covered: u64,
     unsynced: Vec<Arc<dyn File>>,
     names_changed: bool,
+    /// The file of names was replaced, which does not survive loss of power yet.
+    names_moved: bool,
     /// Entries written since the last snapshot.
     since_snapshot: u64,
     snapshot_wanted: bool,
@@ -104,6 +106,7 @@ impl Shared {
                 covered,
                 unsynced: Vec::new(),
                 names_changed: true,
+                names_moved: false,
                 since_snapshot: 0,
                 snapshot_wanted: false,
                 damaged: false,
@@ -262,6 +265,10 @@ impl Shared {
             state.names.sync()?;
             state.names_changed = false;
         }
+        if state.names_moved {
+            self.disk.sync_dir(&self.dir)?;
+            state.names_moved = false;
+        }
         if !state.unsynced.is_empty() {
             for file in &state.unsynced {
                 file.sync_data()?;
@@ -284,6 +291,11 @@ impl Shared {
         }
         if closing {
             return;
+        }
+        if state.names.is_mostly_dead()
+            && let Err(error) = self.compact_names(&mut state)
+        {
+            tracing::warn!(%error, "the file of queue names could not be compacted; the next checkpoint tries again");
         }
         if !state.damaged
             && let Err(error) = self.merge(&state)
@@ -410,7 +422,8 @@ impl Shared {
     /// Forgets the queues of a topic.
     pub(crate) fn delete_topic(&self, name: &str, queues: &[Arc<Queue>]) -> io::Result<()> {
         let mut state = self.state();
-        state.names.delete(name);
+        let named = queues.iter().filter(|queue| queue.number() != 0).count();
+        state.names.delete(name, named as u64);
         state.names_changed = true;
         for queue in queues {
             if let Some(place) = state.queues.get_mut(queue.number() as usize) {
@@ -419,6 +432,18 @@ impl Shared {
         }
         state.snapshot_wanted = true;
         state.names.write()
+    }
+
+    /// Replaces the file of names by one without what is deleted.
+    fn compact_names(&self, state: &mut State) -> io::Result<()> {
+        let State { names, queues, .. } = state;
+        let live = queues.iter().flatten();
+        let live = live.map(|queue| (queue.number(), &*queue.topic.name, queue.id));
+        names.compact(&*self.disk, &self.dir, live)?;
+        state.names_moved = true;
+        self.disk.sync_dir(&self.dir)?;
+        state.names_moved = false;
+        Ok(())
     }
 
     /// Throws all entries away; the names stay. Recovery only.

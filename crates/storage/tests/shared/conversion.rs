@@ -61,6 +61,45 @@ fn queues_move_to_the_shared_store_and_back_with_everything() {
     check_numbered(&home.open(), "T", 300, 4);
 }
 
+/// Otherwise topics that come and go, as those of light consumers do, would make the file longer for ever.
+#[test]
+fn names_of_deleted_topics_leave_the_file_and_queues_stay() {
+    let mut home = Home::new();
+    let store = with_limit(&mut home, 3);
+    append_numbered(&store, "T", 0, 40, 4);
+    eventually("the store is converted", || is_shared(&home));
+    let names = home.path("consumequeue_shared/names");
+    let length = || fs::metadata(&names).unwrap().len();
+    let long = "x".repeat(200);
+    let topics: Vec<String> = (0..3_200).map(|number| format!("{long}{number}")).collect();
+    for topic in &topics {
+        append_numbered(&store, topic, 0, 1, 1);
+    }
+    eventually("the names are written", || length() > 600 << 10);
+    eventually("the entries are written", || {
+        store.stats().queue_backlog == 0
+    });
+    let mut longest = length();
+    for topic in &topics {
+        store.delete_topic(topic);
+        longest = longest.max(length());
+    }
+    append_numbered(&store, "U", 0, 10, 1);
+    eventually("the file is short", || length() < 512 << 10);
+    assert!(longest > 1 << 20, "{longest}");
+    append_numbered(&store, "T", 40, 40, 4);
+    append_numbered(&store, &topics[7], 0, 5, 1);
+    eventually("the entries are written", || {
+        store.stats().queue_backlog == 0
+    });
+    drop(store);
+    let store = home.open();
+    check_numbered(&store, "T", 80, 4);
+    check_numbered(&store, "U", 10, 1);
+    check_numbered(&store, &topics[7], 5, 1);
+    assert_eq!(store.max_offset(&topics[8], 0), 0);
+}
+
 /// The queue that is one too many has the others moved while the store runs.
 #[test]
 fn the_store_is_converted_while_it_runs() {

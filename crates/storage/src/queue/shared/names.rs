@@ -18,18 +18,27 @@ const SNAPSHOT_MAGIC: &[u8; 8] = b"APOGEES\x01";
 
 const QUEUE: u8 = 1;
 const DELETED: u8 = 2;
+/// The next queue has the entry's number, or a higher one: those between stand for nothing.
+const SKIPPED: u8 = 3;
 
 /// Bytes of an entry beside the topic: kind, length, number, queue id, checksum.
 const NAME_BYTES: usize = 14;
 const SNAPSHOT_HEAD_BYTES: usize = 32;
 const SNAPSHOT_ENTRY_BYTES: usize = 20;
 
-/// The file of names, which is only appended to.
+/// Bytes about deleted topics that a file may hold however short it is: 1 MiB.
+const DEAD_BYTES_MAX: u64 = 1 << 20;
+/// What is gathered for one write.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// The file of names, which is appended to, and replaced when most of it is about deleted topics.
 #[derive(Debug)]
 pub(crate) struct Names {
     file: Arc<dyn File>,
     len: u64,
     next: u32,
+    /// Bytes of the file that say nothing of any queue that is there.
+    dead: u64,
     /// What is not in the file yet.
     pending: Vec<u8>,
     unsynced: bool,
@@ -53,6 +62,7 @@ impl Names {
             file,
             len: NAMES_MAGIC.len() as u64,
             next: 1,
+            dead: 0,
             pending: Vec::new(),
             unsynced: true,
         })
@@ -84,7 +94,11 @@ impl Names {
                     }
                     continue;
                 }
-                if number != next {
+                if kind == SKIPPED && number > next {
+                    next = number;
+                    continue;
+                }
+                if kind == SKIPPED || number != next {
                     at -= NAME_BYTES + topic.len();
                     break;
                 }
@@ -103,14 +117,58 @@ impl Names {
             file.write_all_at(NAMES_MAGIC, 0)?;
         }
         file.set_len(at as u64)?;
+        let named: Vec<Named> = named.into_iter().flatten().collect();
+        let live: u64 = named.iter().map(|named| entry_bytes(&named.topic)).sum();
         let names = Names {
             file,
             len: at as u64,
             next,
+            dead: (at - NAMES_MAGIC.len()) as u64 - live,
             pending: Vec::new(),
             unsynced: true,
         };
-        Ok((names, named.into_iter().flatten().collect()))
+        Ok((names, named))
+    }
+
+    /// Whether more of the file is about deleted topics than about others.
+    pub(crate) fn is_mostly_dead(&self) -> bool {
+        self.dead > DEAD_BYTES_MAX && self.dead > self.len / 2
+    }
+
+    /// Puts a file in the place of this one that names the queues that are `live`, in the order of their numbers, and no others. Numbers stay, and none is given
+    /// again: runs may hold entries of queues that are gone. After an error the file is as it was. On return whoever opens finds the other; it survives loss of power when the
+    /// directory is synced, and before that one of the two is there whole.
+    pub(crate) fn compact<'a>(
+        &mut self,
+        disk: &dyn Disk,
+        dir: &Path,
+        live: impl Iterator<Item = (u32, &'a str, i32)>,
+    ) -> io::Result<()> {
+        let unfinished = dir.join(UNFINISHED_NAMES);
+        if disk.exists(&unfinished) {
+            disk.remove(&unfinished)?;
+        }
+        let mut compacted = Names::create(disk, dir)?;
+        for (number, topic, id) in live {
+            compacted.skip_to(number);
+            compacted.add(topic, id);
+            if compacted.pending.len() >= WRITE_BYTES {
+                compacted.write()?;
+            }
+        }
+        compacted.skip_to(self.next);
+        compacted.sync()?;
+        disk.rename(&unfinished, &dir.join(NAMES))?;
+        *self = compacted;
+        Ok(())
+    }
+
+    /// Numbers below this one are given to nobody.
+    fn skip_to(&mut self, number: u32) {
+        if number > self.next {
+            self.note(SKIPPED, "", number, 0);
+            self.next = number;
+        }
     }
 
     /// Gives a queue its number.
@@ -121,9 +179,10 @@ impl Names {
         number
     }
 
-    /// The numbers of a topic's queues stand for nothing from here on.
-    pub(crate) fn delete(&mut self, topic: &str) {
+    /// The numbers of a topic's queues, so many, stand for nothing from here on.
+    pub(crate) fn delete(&mut self, topic: &str, count: u64) {
         self.note(DELETED, topic, 0, 0);
+        self.dead += (count + 1) * entry_bytes(topic);
     }
 
     fn note(&mut self, kind: u8, topic: &str, number: u32, id: i32) {
@@ -159,13 +218,17 @@ impl Names {
     }
 }
 
+fn entry_bytes(topic: &str) -> u64 {
+    (NAME_BYTES + topic.len()) as u64
+}
+
 fn parse(bytes: &[u8]) -> Option<(u8, &str, u32, i32)> {
     let (&kind, &len) = (bytes.first()?, bytes.get(1)?);
     let end = 2 + usize::from(len);
     let number = u32::from_be_bytes(bytes.get(end..end + 4)?.try_into().ok()?);
     let id = i32::from_be_bytes(bytes.get(end + 4..end + 8)?.try_into().ok()?);
     let crc = u32::from_be_bytes(bytes.get(end + 8..end + 12)?.try_into().ok()?);
-    if crc != crc32fast::hash(&bytes[..end + 8]) || !(QUEUE..=DELETED).contains(&kind) {
+    if crc != crc32fast::hash(&bytes[..end + 8]) || !(QUEUE..=SKIPPED).contains(&kind) {
         return None;
     }
     let topic = std::str::from_utf8(&bytes[2..end]).ok()?;
@@ -268,7 +331,7 @@ mod tests {
         disk.create_dir_all(dir).unwrap();
         let mut names = Names::create(&disk, dir).unwrap();
         assert_eq!((names.add("a", 0), names.add("b", 7)), (1, 2));
-        names.delete("a");
+        names.delete("a", 1);
         assert_eq!(names.add("a", 1), 3);
         names.commit(&disk, dir).unwrap();
         let whole = disk.open(&dir.join(NAMES), OpenMode::Read).unwrap().len();
@@ -280,6 +343,117 @@ mod tests {
         assert_eq!(found, [named(2, "b", 7), named(3, "a", 1)]);
         assert_eq!(names.add("d", 0), 4);
         assert_eq!(names.len, whole.unwrap());
+    }
+
+    /// Three queues of many, the others deleted: more than half of the file is dead.
+    fn mostly_dead(disk: &SimulatedDisk, dir: &Path) -> (Names, Vec<Named>) {
+        disk.create_dir_all(dir).unwrap();
+        let mut names = Names::create(disk, dir).unwrap();
+        names.commit(disk, dir).unwrap();
+        let long = "x".repeat(200);
+        let mut live = Vec::new();
+        for round in 0..6_000 {
+            let topic = format!("{long}{round}");
+            let number = names.add(&topic, 3);
+            if round % 2_000 == 1_000 {
+                live.push(named(number, &topic, 3));
+            } else {
+                names.delete(&topic, 1);
+            }
+        }
+        names.sync().unwrap();
+        (names, live)
+    }
+
+    fn of(live: &[Named]) -> impl Iterator<Item = (u32, &str, i32)> {
+        live.iter()
+            .map(|named| (named.number, &*named.topic, named.id))
+    }
+
+    #[test]
+    fn a_compacted_file_is_short_and_gives_no_number_twice() {
+        let disk = SimulatedDisk::new();
+        let dir = Path::new("/shared");
+        let (mut names, live) = mostly_dead(&disk, dir);
+        assert!(names.is_mostly_dead());
+        let before = names.len;
+        names.compact(&disk, dir, of(&live)).unwrap();
+        disk.sync_dir(dir).unwrap();
+        assert!(!names.is_mostly_dead());
+        assert!(names.len * 100 < before, "{} bytes of {before}", names.len);
+        // What comes behind it is kept with it.
+        assert_eq!(names.add("later", 1), 6_001);
+        names.sync().unwrap();
+        let (mut names, mut found) = Names::open(&disk.crash(1), dir).unwrap();
+        assert_eq!(found.pop(), Some(named(6_001, "later", 1)));
+        assert_eq!(found, live);
+        assert!(!names.is_mostly_dead());
+        assert_eq!(names.add("last", 0), 6_002);
+    }
+
+    #[test]
+    fn power_that_fails_while_names_are_compacted_loses_no_name() {
+        let all = {
+            let disk = SimulatedDisk::new();
+            let dir = Path::new("/shared");
+            let (mut names, live) = mostly_dead(&disk, dir);
+            let before = disk.changes();
+            names.compact(&disk, dir, of(&live)).unwrap();
+            disk.sync_dir(dir).unwrap();
+            disk.changes() - before
+        };
+        for after in 0..=all {
+            for seed in 0..4 {
+                let disk = SimulatedDisk::new();
+                let dir = Path::new("/shared");
+                let (mut names, live) = mostly_dead(&disk, dir);
+                disk.set_faults(|faults| faults.power_off_after = Some(after));
+                let compacted = names.compact(&disk, dir, of(&live));
+                let synced = compacted.and_then(|()| disk.sync_dir(dir));
+                assert_eq!(synced.is_ok(), after == all, "after {after}");
+                let (mut names, found) = Names::open(&disk.crash(seed), dir).unwrap();
+                assert_eq!(found, live, "after {after}, seed {seed}");
+                assert_eq!(names.add("next", 0), 6_001);
+            }
+        }
+    }
+
+    #[test]
+    fn a_compaction_that_fails_leaves_the_file_in_use() {
+        let disk = SimulatedDisk::new();
+        let dir = Path::new("/shared");
+        let (mut names, live) = mostly_dead(&disk, dir);
+        disk.set_faults(|faults| faults.sync_fails = true);
+        assert!(names.compact(&disk, dir, of(&live)).is_err());
+        disk.set_faults(|faults| faults.sync_fails = false);
+        assert_eq!(names.add("later", 0), 6_001);
+        names.sync().unwrap();
+        // Again, behind the file that failed.
+        let queues = live
+            .iter()
+            .map(|named| (named.number, &*named.topic, named.id));
+        names
+            .compact(&disk, dir, queues.chain([(6_001, "later", 0)]))
+            .unwrap();
+        disk.sync_dir(dir).unwrap();
+        let (_, found) = Names::open(&disk.crash(2), dir).unwrap();
+        assert_eq!(found.len(), 4);
+    }
+
+    #[test]
+    fn a_number_that_does_not_fit_ends_the_file() {
+        let disk = SimulatedDisk::new();
+        let dir = Path::new("/shared");
+        disk.create_dir_all(dir).unwrap();
+        let mut names = Names::create(&disk, dir).unwrap();
+        names.add("a", 0);
+        names.add("b", 0);
+        names.note(SKIPPED, "", 2, 0);
+        names.add("c", 0);
+        names.commit(&disk, dir).unwrap();
+        let (mut names, found) = Names::open(&disk, dir).unwrap();
+        assert_eq!(found.len(), 2);
+        assert_eq!(names.add("d", 0), 3);
     }
 
     #[test]
