@@ -1,15 +1,19 @@
 //! Light queues (LMQ): topics of their own that need not be created, which messages name beside their topic.
 
+use std::time::{Duration, Instant};
+
 use bytes::BytesMut;
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
 use protocol::headers::{
-    QueryConsumerOffsetRequest, QueryConsumerOffsetResponse, SendMessageRequestV2,
-    UpdateConsumerOffsetRequest,
+    AckMessageRequest, PopMessageRequest, PopMessageResponse, QueryConsumerOffsetRequest,
+    QueryConsumerOffsetResponse, SendMessageRequestV2, UpdateConsumerOffsetRequest,
 };
+use protocol::pop::{self, Handle, Origin};
 use protocol::{batch, properties as names};
 
-use crate::harness::{Message, TestBroker, long_pull, messages, props, pull, send_header};
+use crate::harness::{Message, TIMEOUT, TestBroker, long_pull, messages, props, pull, send_header};
+use crate::pop::{GROUP, pop_header};
 
 const TOPIC: &str = "Parent";
 
@@ -220,4 +224,138 @@ async fn without_light_queues_the_property_means_nothing() {
     assert_eq!(found[0].property("INNER_MULTI_QUEUE_OFFSET"), None);
     let answer = broker.call(pull("%LMQ%a", 0, 0)).await;
     assert_eq!(answer.response_code(), ResponseCode::TOPIC_NOT_EXIST);
+}
+
+const LIGHT: &str = "%LMQ%a";
+
+fn pop_light(invisible_time_ms: i64) -> PopMessageRequest {
+    PopMessageRequest {
+        topic: LIGHT.to_owned(),
+        invisible_time_ms,
+        ..pop_header()
+    }
+}
+
+/// Bodies of what is popped, each with its acknowledgement: a message is known by its offset in the light queue.
+async fn popped(broker: &TestBroker, header: &PopMessageRequest) -> Vec<(String, Command)> {
+    let answer = broker.pop(header).await;
+    if answer.response_code() != ResponseCode::SUCCESS {
+        return Vec::new();
+    }
+    let header: PopMessageResponse = answer.header().unwrap();
+    let start = header.start_offset_info.clone().unwrap();
+    let with_handle = |message: Message| {
+        let handle = match message.property(names::POP_CK) {
+            Some(handle) => handle.to_owned(),
+            None => Handle {
+                start_offset: pop::start_of(&start, Origin::Topic, 0).unwrap(),
+                popped_ms: header.pop_time_ms,
+                invisible_ms: header.invisible_time_ms,
+                revive_queue: header.revive_qid,
+                origin: Origin::Topic,
+                broker_name: "broker-a",
+                queue_id: 0,
+                offset: message
+                    .property(names::INNER_MULTI_QUEUE_OFFSET)
+                    .and_then(|offset| offset.parse().ok()),
+            }
+            .to_string(),
+        };
+        let parsed = Handle::parse(&handle).unwrap();
+        let ack = AckMessageRequest {
+            consumer_group: GROUP.to_owned(),
+            topic: parsed.origin.real_topic(GROUP, LIGHT),
+            queue_id: 0,
+            offset: parsed.offset.unwrap(),
+            extra_info: handle.clone(),
+        };
+        let body = String::from_utf8(message.body.clone()).unwrap();
+        (body, Command::request(RequestCode::ACK_MESSAGE, &ack))
+    };
+    messages(&answer.body)
+        .into_iter()
+        .map(with_handle)
+        .collect()
+}
+
+async fn acknowledged(broker: &TestBroker, ack: Command) {
+    let answer = broker.call(ack).await;
+    assert_eq!(answer.response_code(), ResponseCode::SUCCESS);
+    assert_eq!(answer.remark, None);
+}
+
+async fn committed(broker: &TestBroker) -> Option<i64> {
+    let query = QueryConsumerOffsetRequest {
+        consumer_group: GROUP.to_owned(),
+        topic: LIGHT.to_owned(),
+        queue_id: 0,
+        set_zero_if_not_found: Some(false),
+    };
+    let query = Command::request(RequestCode::QUERY_CONSUMER_OFFSET, &query);
+    let offset = broker.call(query).await;
+    let offset = offset.header::<QueryConsumerOffsetResponse>().ok()?;
+    Some(offset.offset)
+}
+
+#[tokio::test]
+async fn a_light_queue_is_popped_by_its_own_offsets() {
+    let broker = start().await;
+    // The offsets of topic and light queue differ.
+    for (body, light) in [
+        ("plain", "%LMQ%other"),
+        ("0", LIGHT),
+        ("another", "%LMQ%other"),
+        ("1", LIGHT),
+    ] {
+        broker.sent(TOPIC, body.as_bytes(), &naming(light)).await;
+    }
+    let mut first = popped(&broker, &pop_light(600)).await;
+    let bodies: Vec<&str> = first.iter().map(|(body, _)| &**body).collect();
+    assert_eq!(bodies, ["0", "1"]);
+    assert!(popped(&broker, &pop_light(600)).await.is_empty());
+    acknowledged(&broker, first.remove(0).1).await;
+    assert_eq!(committed(&broker).await, Some(1));
+    // The other one comes again when its time is over, through the group's retry topic for the light queue.
+    let begun = Instant::now();
+    let mut again = loop {
+        let again = popped(&broker, &pop_light(60_000)).await;
+        if !again.is_empty() {
+            break again;
+        }
+        assert!(begun.elapsed() < TIMEOUT, "it does not come again");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!((again.len(), &*again[0].0), (1, "1"));
+    assert_eq!(committed(&broker).await, Some(2));
+    acknowledged(&broker, again.remove(0).1).await;
+    // A late acknowledgement changes nothing, and what comes later is popped next.
+    let late = broker.call(first.remove(0).1).await;
+    assert_eq!(late.response_code(), ResponseCode::SUCCESS);
+    assert!(late.remark.is_some());
+    let broker = broker.restart().await;
+    broker.sent(TOPIC, b"2", &naming(LIGHT)).await;
+    let next = popped(&broker, &pop_light(60_000)).await;
+    assert_eq!((next.len(), &*next[0].0), (1, "2"));
+}
+
+#[tokio::test]
+async fn bad_pops_of_light_queues_are_refused() {
+    let broker = start().await;
+    broker.sent(TOPIC, b"0", &naming(LIGHT)).await;
+    let mut wrong_queue = pop_light(60_000);
+    wrong_queue.queue_id = 1;
+    let answer = broker.pop(&wrong_queue).await;
+    assert_eq!(answer.response_code(), ResponseCode::INVALID_PARAMETER);
+    // A queue that nobody named has nothing.
+    let mut empty = pop_light(60_000);
+    empty.topic = "%LMQ%nobody".to_owned();
+    let answer = broker.pop(&empty).await;
+    assert_eq!(answer.response_code(), ResponseCode::POLLING_TIMEOUT);
+    let (_, ack) = popped(&broker, &pop_light(60_000)).await.remove(0);
+    let mut beyond: AckMessageRequest = ack.header().unwrap();
+    beyond.offset = 7;
+    let beyond = Command::request(RequestCode::ACK_MESSAGE, &beyond);
+    let answer = broker.call(beyond).await;
+    assert_eq!(answer.response_code(), ResponseCode::NO_MESSAGE);
+    acknowledged(&broker, ack).await;
 }
