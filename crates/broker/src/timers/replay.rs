@@ -199,6 +199,10 @@ impl Engine {
             // Work of before the damage would write its manifest over this one.
             return Ok(());
         }
+        if has_spilled {
+            // Nothing below the end is read again then: a mark that is set back would take what was delivered there for waiting.
+            self.spill()?;
+        }
         self.drop_superseded()?;
         if has_spilled {
             self.name_spilled(now)?;
