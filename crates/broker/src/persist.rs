@@ -34,6 +34,9 @@ const CLIENT_SCAN_INTERVAL: Duration = Duration::from_secs(10);
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two writings of the filters, if they changed. Java 5.3: `BrokerController`.
 const FILTERS_INTERVAL: Duration = Duration::from_secs(10);
+/// Between two writings of what is popped in order, at least; and how many times the duration of the last one, so that they take a twentieth of the time at most.
+const ORDERS_REST: Duration = Duration::from_millis(100);
+const ORDERS_REST_TIMES: u32 = 20;
 /// How long a failed write waits for its next attempt.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -119,6 +122,7 @@ async fn write_changes(broker: &Arc<Broker>) {
         ),
         keep_offsets(broker),
         keep_filters(broker),
+        keep_orders(broker),
     );
 }
 
@@ -173,12 +177,7 @@ async fn keep_offsets(broker: &Arc<Broker>) {
     let mut wait = offsets_interval(broker);
     loop {
         tokio::time::sleep(wait).await;
-        // In this order, so that a queue in order is rather held up at messages that are done than free at such that are not.
-        let written = blocking(broker, |broker| {
-            let orders = broker.pop.order_file.save(broker);
-            broker.offsets.fold().and(orders)
-        })
-        .await;
+        let written = blocking(broker, |broker| broker.offsets.fold()).await;
         note(&mut failing, &written);
         wait = match written {
             Ok(()) => offsets_interval(broker).max(broker.offsets.kept().rest()),
@@ -194,6 +193,22 @@ async fn keep_filters(broker: &Arc<Broker>) {
         tokio::time::sleep(FILTERS_INTERVAL).await;
         let written = blocking(broker, |broker| broker.filters.save()).await;
         note(&mut failing, &written);
+    }
+}
+
+/// Which queues stand still in order is written soon: what is not written when the process dies is free at once.
+async fn keep_orders(broker: &Arc<Broker>) {
+    let mut failing = false;
+    loop {
+        broker.pop.order_file.changed().await;
+        let began = Instant::now();
+        let written = blocking(broker, |broker| broker.pop.order_file.save(broker)).await;
+        note(&mut failing, &written);
+        let rest = match written {
+            Ok(()) => ORDERS_REST.max(began.elapsed() * ORDERS_REST_TIMES),
+            Err(_) => RETRY_INTERVAL,
+        };
+        tokio::time::sleep(rest).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! `config/consumerOrderInfo.json`: which queues stand still for groups that pop in order, over restarts. Java 5.3.4: `ConsumerOrderInfoManager`.
 //!
-//! Written every `flushConsumerOffsetInterval` while something changes, and at the stop. What it lacks is popped again at once; what it says too much
-//! the group's offset knows better. Layout: `docs/formats/store.md`.
+//! Written when something changed, as often as that may cost, and at the stop: Java's interval would let a crash set seconds of queues free.
+//! What it lacks is popped again at once; what it says too much the group's offset knows better. Layout: `docs/formats/store.md`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use platform::disk::Disk;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use super::order::{Message, Order};
 use super::pop_clock;
@@ -31,6 +32,7 @@ pub(crate) struct OrderFile {
     /// Until it is restored.
     found: Mutex<Content>,
     is_dirty: AtomicBool,
+    changed: Notify,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -110,12 +112,20 @@ impl OrderFile {
             file,
             found: Mutex::new(found),
             is_dirty: AtomicBool::new(false),
+            changed: Notify::new(),
         }
     }
 
     /// Something that is popped in order changed.
     pub(crate) fn dirty(&self) {
-        self.is_dirty.store(true, Ordering::Relaxed);
+        if !self.is_dirty.swap(true, Ordering::Relaxed) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Returns when there is something to write. One task waits.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// Lets the queues stand still again that did so at the end of the last life. Before anybody pops.

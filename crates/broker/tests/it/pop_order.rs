@@ -24,7 +24,6 @@ fn ordered(attempt: &str) -> PopMessageRequest {
 async fn with_messages(disk: &SimulatedDisk, texts: &[&str]) -> TestBroker {
     let broker = TestBroker::start_on(Arc::new(disk.clone()), |keys| {
         keys.mapped_file_size_commit_log = 1 << 20;
-        keys.flush_consumer_offset_interval = 10;
     })
     .await;
     for text in texts {
