@@ -3,9 +3,17 @@
 //! ```text
 //! item: size 4 | magic 4 (0) | body crc 4 (0) | flag 4 | body length 4, body | properties length 2, properties
 //! ```
+//!
+//! A batch for a topic with `queue.type=BatchCQ` is stored as it came, as one record: an *inner batch*. It takes as many queue offsets as it has
+//! messages, and its consumer takes it apart.
 
 use bytes::{BufMut, BytesMut};
 use thiserror::Error;
+
+use crate::{properties, record, sysflag};
+
+/// Messages of an inner batch at most. Java keeps their number in 16 bits.
+pub const INNER_MESSAGES_MAX: u64 = i16::MAX as u64;
 
 /// An item without body and properties.
 const EMPTY_ITEM_BYTES: usize = 4 + 4 + 4 + 4 + 4 + 2;
@@ -32,6 +40,35 @@ pub enum BatchError {
     /// Properties that are not UTF-8.
     #[error("the properties of an item are not UTF-8")]
     NotUtf8,
+}
+
+/// How many messages a record stands for, which is how many queue offsets it takes: what `INNER_NUM` says of an inner batch, 1 of every other
+/// record, and of one that says nonsense.
+pub fn messages_of(sys_flag: i32, properties: &str) -> u64 {
+    if sys_flag & sysflag::INNER_BATCH == 0 {
+        return 1;
+    }
+    properties::get(properties, properties::INNER_NUM)
+        .and_then(|number| number.parse().ok())
+        .filter(|number| (1..=INNER_MESSAGES_MAX).contains(number))
+        .unwrap_or(1)
+}
+
+/// The same of an encoded record.
+pub fn messages_in(bytes: &[u8]) -> u64 {
+    match record::peek_sys_flag(bytes) {
+        Some(sys_flag) if sys_flag & sysflag::INNER_BATCH != 0 => {
+            messages_of(sys_flag, record::peek_properties(bytes).unwrap_or_default())
+        }
+        _ => 1,
+    }
+}
+
+/// Whether the head of a record says that it is an inner batch, and may hold the message with this queue offset behind its first.
+pub fn may_hold(head: &[u8], queue_offset: u64) -> bool {
+    let behind = record::peek_queue_offset(head).and_then(|first| queue_offset.checked_sub(first));
+    record::peek_sys_flag(head).is_some_and(|sys_flag| sys_flag & sysflag::INNER_BATCH != 0)
+        && behind.is_some_and(|behind| behind < INNER_MESSAGES_MAX)
 }
 
 /// The items of a batch. Ends after the first error.
@@ -98,6 +135,18 @@ pub fn push(out: &mut BytesMut, item: &Item<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_an_inner_batch_stands_for_several_messages() {
+        let inner = sysflag::INNER_BATCH | sysflag::NEED_UNWRAP;
+        assert_eq!(messages_of(inner, "INNER_NUM\u{1}3\u{2}"), 3);
+        assert_eq!(messages_of(inner, "INNER_NUM\u{1}32767\u{2}"), 32767);
+        assert_eq!(messages_of(0, "INNER_NUM\u{1}3\u{2}"), 1);
+        for nonsense in ["", "0", "-1", "32768", "x"] {
+            let properties = format!("INNER_NUM\u{1}{nonsense}\u{2}");
+            assert_eq!(messages_of(inner, &properties), 1, "{nonsense}");
+        }
+    }
 
     #[test]
     fn items_come_back_as_they_went_in() {

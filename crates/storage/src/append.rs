@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use protocol::record::{self, NewRecord};
+use protocol::sysflag;
 
 use crate::commitlog::segments::Segment;
 use crate::commitlog::{BLANK_BYTES, Tip};
@@ -13,9 +14,11 @@ use crate::config::FlushMode;
 use crate::dispatch::{self, Facts, TagsCode};
 use crate::error::AppendError;
 use crate::index::pending::IndexEntry;
-use crate::light::{self, Light};
+use crate::inner_batch;
+use crate::light;
 use crate::message::{Appended, NewMessage};
 use crate::queue::{Entry, Queue, Topic};
+use crate::rewritten::Rewritten;
 use crate::store::Inner;
 
 /// Size of the memory chunks that records are encoded into. Large enough that an allocation serves many batches, small enough that a slow
@@ -37,6 +40,8 @@ struct Prepared {
     /// Its index hashes: `hashes_from..` up to those of the next message.
     hashes_from: usize,
     queue_offset: u64,
+    /// Offsets of the queue that it takes.
+    offsets: u32,
     physical: u64,
 }
 
@@ -47,8 +52,8 @@ struct Scratch {
     hashes: Vec<i32>,
     index: Vec<IndexEntry>,
     watched: Vec<Arc<Queue>>,
-    /// Messages of the batch that go to light queues, in order. Mostly none.
-    lights: Vec<Light>,
+    /// Messages of the batch that are not stored as they came, in order. Mostly none.
+    rewritten: Vec<Rewritten>,
 }
 
 thread_local! {
@@ -76,7 +81,7 @@ pub(crate) fn append(
         scratch.hashes.clear();
         scratch.index.clear();
         scratch.watched.clear();
-        scratch.lights.clear();
+        scratch.rewritten.clear();
         result
     })
 }
@@ -99,8 +104,11 @@ fn prepare(
             }
         };
         let facts = Facts::of(message.properties);
-        if facts.is_light() && dispatch::is_queued(message.sys_flag) {
-            lighten(inner, index, message, &facts, bytes, &mut scratch.lights)?;
+        let mut offsets = 1;
+        if message.sys_flag & sysflag::INNER_BATCH != 0 {
+            offsets = keep_together(inner, index, message, bytes, &mut scratch.rewritten)?;
+        } else if facts.is_light() && dispatch::is_queued(message.sys_flag) {
+            lighten(inner, index, message, &facts, bytes, &mut scratch.rewritten)?;
         }
         let hashes_from = scratch.hashes.len();
         if inner.config.index_enabled && dispatch::is_indexed(message.sys_flag) {
@@ -119,6 +127,7 @@ fn prepare(
             tags_code: facts.tags_code(message.topic, &inner.delay_levels),
             hashes_from,
             queue_offset: 0,
+            offsets,
             physical: 0,
         });
         last_topic = Some(topic);
@@ -134,15 +143,39 @@ fn lighten(
     message: &NewMessage<'_>,
     facts: &Facts<'_>,
     bytes: u32,
-    lights: &mut Vec<Light>,
+    rewritten: &mut Vec<Rewritten>,
 ) -> Result<(), AppendError> {
     let (light, grows) = light::prepare(inner, index, message, facts, properties_bytes_max(inner));
+    check_grown(inner, bytes, grows)?;
+    rewritten.push(light);
+    Ok(())
+}
+
+/// The message is an inner batch. Gives how many offsets it takes.
+#[cold]
+fn keep_together(
+    inner: &Inner,
+    index: usize,
+    message: &NewMessage<'_>,
+    bytes: u32,
+    rewritten: &mut Vec<Rewritten>,
+) -> Result<u32, AppendError> {
+    let prepared = inner_batch::prepare(inner, index, message, properties_bytes_max(inner))?;
+    let is_queued = dispatch::is_queued(message.sys_flag);
+    let Some((batch, count, grows)) = prepared.filter(|_| is_queued) else {
+        return Err(unstorable(message));
+    };
+    check_grown(inner, bytes, grows)?;
+    rewritten.push(batch);
+    Ok(count as u32)
+}
+
+fn check_grown(inner: &Inner, bytes: u32, grows: usize) -> Result<(), AppendError> {
     let bytes = bytes as usize + grows;
     let bytes_max = record_bytes_max(inner);
     if bytes > bytes_max {
         return Err(AppendError::TooLarge { bytes, bytes_max });
     }
-    lights.push(light);
     Ok(())
 }
 
@@ -248,6 +281,9 @@ fn write(
         // A topic was deleted since the queues were looked up; perhaps one of these.
         for (message, prepared) in messages.iter().zip(&mut scratch.prepared) {
             if prepared.queue.is_some() {
+                if message.sys_flag & sysflag::INNER_BATCH != 0 {
+                    inner.queues.make_batch(message.topic);
+                }
                 prepared.queue = Some(
                     inner
                         .queues
@@ -256,18 +292,18 @@ fn write(
             }
         }
         scratch
-            .lights
+            .rewritten
             .iter_mut()
-            .for_each(|light| light.look_up(inner));
+            .for_each(|rewritten| rewritten.look_up(inner));
     }
-    give_queue_offsets(&mut scratch.prepared, &mut scratch.lights);
-    if !scratch.lights.is_empty() {
-        measure_lights(inner, messages, scratch);
+    give_queue_offsets(&mut scratch.prepared, &mut scratch.rewritten);
+    if !scratch.rewritten.is_empty() {
+        measure_rewritten(inner, messages, scratch);
     }
     let fresh = match lay_out(inner, &tip, &mut scratch.prepared) {
         Ok(fresh) => fresh,
         Err(error) => {
-            take_back_queue_offsets(&scratch.prepared, &scratch.lights);
+            take_back_queue_offsets(&scratch.prepared, &scratch.rewritten);
             return Err(error);
         }
     };
@@ -289,7 +325,7 @@ fn write(
     ) {
         Ok(end) => end,
         Err(error) => {
-            take_back_queue_offsets(&scratch.prepared, &scratch.lights);
+            take_back_queue_offsets(&scratch.prepared, &scratch.rewritten);
             inner.log.segments.discard(fresh);
             return Err(inner.append_failed("writing the commit log", &error));
         }
@@ -375,26 +411,26 @@ fn lay_out(
     Ok(fresh)
 }
 
-fn give_queue_offsets(prepared: &mut [Prepared], lights: &mut [Light]) {
-    let mut lights = lights.iter_mut();
-    let mut light = lights.next();
+fn give_queue_offsets(prepared: &mut [Prepared], rewritten: &mut [Rewritten]) {
+    let mut rest = rewritten.iter_mut();
+    let mut next = rest.next();
     for (index, record) in prepared.iter_mut().enumerate() {
         if let Some(queue) = &record.queue {
             record.queue_offset = queue.next();
-            queue.set_next(record.queue_offset + 1);
+            queue.set_next(record.queue_offset + u64::from(record.offsets));
         }
-        if let Some(own) = light.take_if(|light| light.message == index) {
-            own.give_offsets();
-            light = lights.next();
+        if let Some(own) = next.take_if(|next| next.message == index) {
+            own.give_offsets(record.queue_offset);
+            next = rest.next();
         }
     }
 }
 
-fn take_back_queue_offsets(prepared: &[Prepared], lights: &[Light]) {
-    let mut lights = lights.iter().rev().peekable();
+fn take_back_queue_offsets(prepared: &[Prepared], rewritten: &[Rewritten]) {
+    let mut rewritten = rewritten.iter().rev().peekable();
     for (index, record) in prepared.iter().enumerate().rev() {
-        if let Some(light) = lights.next_if(|light| light.message == index) {
-            light.take_back_offsets();
+        if let Some(own) = rewritten.next_if(|own| own.message == index) {
+            own.take_back_offsets();
         }
         if let Some(queue) = &record.queue {
             queue.set_next(record.queue_offset);
@@ -402,15 +438,15 @@ fn take_back_queue_offsets(prepared: &[Prepared], lights: &[Light]) {
     }
 }
 
-/// The records of messages in light queues hold their offsets there.
+/// The records of these messages hold offsets that were just given.
 #[cold]
-fn measure_lights(inner: &Inner, messages: &[NewMessage<'_>], scratch: &mut Scratch) {
-    for light in &scratch.lights {
+fn measure_rewritten(inner: &Inner, messages: &[NewMessage<'_>], scratch: &mut Scratch) {
+    for rewritten in &scratch.rewritten {
         let message = NewMessage {
-            properties: &light.properties,
-            ..messages[light.message]
+            properties: &rewritten.properties,
+            ..messages[rewritten.message]
         };
-        scratch.prepared[light.message].bytes =
+        scratch.prepared[rewritten.message].bytes =
             record::encoded_len(&new_record(inner, &message, 0)) as u32;
     }
 }
@@ -426,7 +462,7 @@ fn write_records(
 ) -> io::Result<u64> {
     clean_dirty(tip)?;
     let prepared = scratch.prepared.as_slice();
-    let mut lights = scratch.lights.iter().peekable();
+    let mut rewritten = scratch.rewritten.iter().peekable();
     let segment_bytes = inner.config.segment_bytes;
     let mut targets = tip
         .segment
@@ -461,8 +497,8 @@ fn write_records(
         for (at, (message, record)) in messages[run.clone()].iter().zip(&prepared[run]).enumerate()
         {
             let mut new = new_record(inner, message, record.body_crc);
-            if let Some(light) = lights.next_if(|light| light.message == first + at) {
-                new.properties = &light.properties;
+            if let Some(own) = rewritten.next_if(|own| own.message == first + at) {
+                new.properties = &own.properties;
             }
             record::encode(
                 &new,
@@ -546,7 +582,7 @@ fn dispatch_records(inner: &Inner, tip: &mut Tip, scratch: &mut Scratch, store_t
     let mut queued = 0;
     let mut wake_writer = false;
     let hashes_len = scratch.hashes.len();
-    let mut lights = scratch.lights.iter().peekable();
+    let mut rewritten = scratch.rewritten.iter().peekable();
     for index in 0..scratch.prepared.len() {
         let hashes_to = scratch
             .prepared
@@ -567,11 +603,12 @@ fn dispatch_records(inner: &Inner, tip: &mut Tip, scratch: &mut Scratch, store_t
             tags_code: record.tags_code.value(store_timestamp_ms),
         };
         let watched = &mut scratch.watched;
-        wake_writer |= enter(inner, queue, record.queue_offset, entry, watched);
-        queued += 1;
-        if let Some(light) = lights.next_if(|light| light.message == index) {
-            for place in light.places.iter().filter(|place| place.same_as.is_none()) {
-                wake_writer |= enter(inner, &place.queue, place.offset, entry, watched);
+        let (offset, offsets) = (record.queue_offset, record.offsets);
+        wake_writer |= enter(inner, queue, offset, offsets, entry, watched);
+        queued += offsets as usize;
+        if let Some(own) = rewritten.next_if(|own| own.message == index) {
+            for place in own.places.iter().filter(|place| place.same_as.is_none()) {
+                wake_writer |= enter(inner, &place.queue, place.offset, 1, entry, watched);
                 queued += 1;
                 inner.queues.add_light(usize::from(place.offset == 0));
             }
@@ -600,18 +637,22 @@ fn dispatch_records(inner: &Inner, tip: &mut Tip, scratch: &mut Scratch, store_t
     }
 }
 
-/// A queue gets its next entry. True when the writer may sleep and has something to do.
+/// A queue gets the entry of its next `offsets` messages, which readers see together. True when the writer may sleep and has something to do.
 #[inline]
 fn enter(
     inner: &Inner,
     queue: &Arc<Queue>,
     queue_offset: u64,
+    offsets: u32,
     entry: Entry,
     watched: &mut Vec<Arc<Queue>>,
 ) -> bool {
     let mut entries = queue.entries();
     debug_assert_eq!(entries.max(), queue_offset);
     entries.push(entry);
+    for _ in 1..offsets {
+        entries.push(entry);
+    }
     let mut wake_writer = false;
     if !entries.listed {
         entries.listed = true;

@@ -26,6 +26,11 @@ pub struct Config {
     pub segment_bytes: u64,
     /// Size of one consume queue file in bytes (`mappedFileSizeConsumeQueue` × 20); rounded down to whole entries.
     pub queue_file_bytes: u64,
+    /// Size of one file of a batch topic's consume queue in bytes (`mapperFileSizeBatchConsumeQueue`); rounded down to whole units of 46 bytes.
+    pub batch_queue_file_bytes: u64,
+    /// Names of the batch topics, of which one record may hold several messages (`queue.type=BatchCQ`). Those whose queues are found in their
+    /// directory, or whose records say so, need not be among them.
+    pub batch_topics: Vec<String>,
     /// When an append counts as durable.
     pub flush: FlushMode,
     /// Pause between two syncs of the log under [`FlushMode::Async`].
@@ -95,6 +100,8 @@ impl Default for Config {
             commit_log_dir: None,
             segment_bytes: 1 << 30,
             queue_file_bytes: 6_000_000,
+            batch_queue_file_bytes: 300_000 * crate::queue::units::UNIT_BYTES,
+            batch_topics: Vec::new(),
             flush: FlushMode::Sync,
             flush_interval_ms: 500,
             index_enabled: true,

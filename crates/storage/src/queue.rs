@@ -8,6 +8,7 @@ pub(crate) mod files;
 pub(crate) mod load;
 pub(crate) mod shared;
 pub(crate) mod table;
+pub(crate) mod units;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -16,11 +17,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use crate::compaction::Compacted;
 
 pub(crate) use table::{Table, Topic};
+use units::Units;
 
 /// Size of an entry in its file.
 pub(crate) const ENTRY_BYTES: u64 = 20;
 
-/// One entry: where the record lies, and what a subscription by tag compares with.
+/// One entry: where the record lies, and what a subscription by tag compares with. The messages of an inner batch lie in one record, so their entries are
+/// equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) physical: u64,
@@ -79,6 +82,8 @@ pub(crate) struct Queue {
     deleted: AtomicBool,
     /// What was compacted of it; most queues have none.
     compacted: OnceLock<Arc<Compacted>>,
+    /// Its files, when its topic is a batch topic.
+    units: OnceLock<Box<Units>>,
     entries: Mutex<Entries>,
 }
 
@@ -210,6 +215,7 @@ impl Queue {
             watched: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
             compacted: OnceLock::new(),
+            units: OnceLock::new(),
             entries: Mutex::new(entries),
         }
     }
@@ -265,6 +271,10 @@ impl Queue {
 
     pub(crate) fn compacted_or(&self, make: impl FnOnce() -> Compacted) -> Arc<Compacted> {
         Arc::clone(self.compacted.get_or_init(|| Arc::new(make())))
+    }
+
+    pub(crate) fn units_or(&self, make: impl FnOnce() -> Units) -> &Units {
+        self.units.get_or_init(|| Box::new(make()))
     }
 
     pub(crate) fn is_deleted(&self) -> bool {

@@ -4,11 +4,12 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use protocol::light;
 use protocol::record::{self, CheckBody, MAGIC_V1, MAGIC_V2};
+use protocol::{batch, light};
 
 use crate::compaction;
 use crate::error::ReadError;
+use crate::inner_batch;
 use crate::queue::files::read_fully;
 use crate::queue::load::{copy_entries, entry_at};
 use crate::queue::{Entry, Queue};
@@ -32,7 +33,7 @@ pub struct Read<'a> {
     pub queue_id: i32,
     /// First queue offset that is wanted.
     pub offset: i64,
-    /// Messages at most.
+    /// Messages at most. The last record may hold more of them: it is given whole.
     pub messages_max: usize,
     /// Bytes of records at most; one message is given whatever its size.
     pub bytes_max: usize,
@@ -60,7 +61,7 @@ pub struct ReadResult {
     pub min_offset: i64,
     /// Offset behind the last message that consumers may see.
     pub max_offset: i64,
-    /// Whole store records, in order.
+    /// Whole store records, in order. Of a batch topic one may hold several messages, the first of them before the offset that was asked for.
     pub records: Vec<Bytes>,
 }
 
@@ -178,7 +179,10 @@ pub(crate) fn read_log_part(
     if offset > max {
         return empty(ReadStatus::OffsetOverflowBadly, max);
     }
-    let selected = select(inner, queue, request, offset, max, mode)?;
+    let mut selected = select(inner, queue, request, offset, max, mode)?;
+    if queue.topic.is_batch() {
+        close(inner, queue, &mut selected, max, mode)?;
+    }
     if selected.wanted.is_empty() {
         return empty(selected.status, selected.next);
     }
@@ -210,6 +214,8 @@ struct Selected {
     next: u64,
     /// How it went when nothing is wanted.
     status: ReadStatus,
+    /// The last record that is wanted ends before `next`.
+    is_closed: bool,
 }
 
 /// Walks over the queue's entries from `offset` on and picks what the filter wants, within the bounds of the request.
@@ -229,12 +235,17 @@ fn select(
         wanted: Vec::new(),
         next: offset,
         status: ReadStatus::NoMatchedMessage,
+        is_closed: false,
     };
     let mut bytes = 0usize;
+    // Messages in records that hold several, beyond the first of each.
+    let mut more = 0;
+    let is_batch = queue.topic.is_batch();
     let mut looked: Vec<Entry> = Vec::with_capacity(messages_max.min(LOOK_ENTRIES as usize));
     while selected.next < until {
         looked.clear();
-        let look = LOOK_ENTRIES.min((messages_max - selected.wanted.len()).max(32) as u64);
+        let look =
+            LOOK_ENTRIES.min(messages_max.saturating_sub(selected.wanted.len()).max(32) as u64);
         let copied = copy_entries(
             &inner.queues,
             queue,
@@ -277,6 +288,17 @@ fn select(
             break;
         }
         for &entry in &looked {
+            if is_batch && let Some(last) = selected.wanted.last() {
+                if last.entry.physical == entry.physical && !selected.is_closed {
+                    more += 1;
+                    selected.next += 1;
+                    continue;
+                }
+                selected.is_closed = true;
+                if selected.wanted.len() + more >= messages_max {
+                    return Ok(selected);
+                }
+            }
             if entry.is_filler() || entry.physical < log_min {
                 if selected.wanted.is_empty() {
                     selected.status = ReadStatus::MessageWasRemoving;
@@ -299,8 +321,9 @@ fn select(
                 offset: selected.next,
                 entry,
             });
+            selected.is_closed = false;
             selected.next += 1;
-            if selected.wanted.len() >= messages_max {
+            if selected.wanted.len() + more >= messages_max {
                 return Ok(selected);
             }
         }
@@ -308,9 +331,41 @@ fn select(
     Ok(selected)
 }
 
+/// Goes on behind the last record that is wanted, which may hold more messages than were looked at.
+fn close(
+    inner: &Inner,
+    queue: &Arc<Queue>,
+    selected: &mut Selected,
+    max: u64,
+    mode: ReadMode,
+) -> Result<(), ReadError> {
+    let Some(last) = selected.wanted.last() else {
+        return Ok(());
+    };
+    let (physical, first) = (last.entry.physical, last.offset);
+    // What was passed over behind it is of other records.
+    if selected.is_closed {
+        return Ok(());
+    }
+    let wait = mode == ReadMode::Blocking;
+    match inner_batch::behind(inner, queue, physical, selected.next, max, wait) {
+        Ok(next) => selected.next = next,
+        Err(ReadError::WouldBlock) if selected.wanted.len() > 1 => {
+            selected.wanted.pop();
+            selected.next = first;
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
 /// Where a queue goes on behind an offset whose entry is nowhere.
 fn next_readable(inner: &Inner, queue: &Queue, offset: u64, wait: bool) -> Result<u64, ReadError> {
     let Some(shared) = inner.queues.shared() else {
+        if queue.topic.is_batch() {
+            // Holes between units are fillers: here the files end.
+            return Ok(queue.entries().first().max(offset + 1));
+        }
         let file_entries = inner.queues.files.file_entries();
         return Ok((offset / file_entries + 1).saturating_mul(file_entries));
     };
@@ -473,6 +528,8 @@ fn is_wanted(bytes: &[u8], request: &Read<'_>, wanted: &Wanted) -> bool {
         && record::peek_queue_offset(bytes) == Some(wanted.offset);
     // A light queue's records are those of other topics. What it is of them stands behind the head.
     is_own
+        || record::peek_queue_id(bytes) == Some(request.queue_id)
+            && batch::may_hold(bytes, wanted.offset)
         || light::is_light(request.topic)
             && (bytes.len() <= record::HEAD_BYTES
                 || light::offset_in(bytes, request.topic) == Some(wanted.offset))

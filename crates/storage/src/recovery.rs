@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use platform::clock::Clock;
 use platform::disk::{self, Disk, OpenMode};
-use protocol::light;
 use protocol::record::Record;
+use protocol::{batch, light, sysflag};
 
 use crate::checkpoint::{Checkpoint, Hint};
 use crate::commitlog::Log;
@@ -80,13 +80,7 @@ pub(crate) fn open(
     let checkpoint_path = root.join("checkpoint");
     let checkpoint = Checkpoint::read(&*disk, &checkpoint_path)
         .map_err(OpenError::disk("reading", &checkpoint_path))?;
-    let queues = Table::new(
-        Arc::clone(&disk),
-        &root,
-        config.queue_file_entries(),
-        config.queue_files_open_max,
-        config.queue_files_max,
-    );
+    let queues = Table::new(Arc::clone(&disk), &root, &config);
     let index = Index::open(
         Arc::clone(&disk),
         root.join("index"),
@@ -370,7 +364,7 @@ impl Opening<'_> {
             .sum();
         let complete = opened.sound && hint.is_some_and(|hint| hint.entries_total == total);
         if complete && self.queues.count() <= self.queues.files_max() / 2 {
-            convert::to_files(self.queues, &opened.shared, &opened.queues)?;
+            convert::to_files(self.queues, self.segments, &opened.shared, &opened.queues)?;
         } else {
             self.queues.set_shared(opened.shared);
         }
@@ -469,7 +463,7 @@ impl Opening<'_> {
                 && (self.queues.backlog() > BACKLOG_MAX || self.index.backlog() > BACKLOG_MAX)
             {
                 let until = record.physical_offset + u64::from(record.size);
-                failure = writer::write_queues(self.queues, until, u64::MAX)
+                failure = writer::write_queues(self.queues, self.segments, until, u64::MAX)
                     .and_then(|()| self.index.write_pending(self.now_ms))
                     .err();
             }
@@ -511,6 +505,11 @@ impl Opening<'_> {
         {
             return;
         }
+        let is_inner_batch = record.sys_flag & sysflag::INNER_BATCH != 0;
+        if is_inner_batch {
+            self.queues.make_batch(record.topic);
+        }
+        let offsets = batch::messages_of(record.sys_flag, record.properties);
         let queue = self.queues.queue_or_create(record.topic, record.queue_id);
         let tags_code = facts
             .tags_code(record.topic, self.levels)
@@ -520,13 +519,13 @@ impl Opening<'_> {
             size: record.size,
             tags_code,
         };
-        holes.place(self, queue, record.queue_offset, entry);
-        if facts.is_light() {
+        holes.place(self, queue, record.queue_offset, entry, offsets);
+        if facts.is_light() && !is_inner_batch {
             let mut seen = HashSet::new();
             for (name, offset) in facts.light_places(record.topic) {
                 if seen.insert(name) {
                     let queue = self.queues.queue_or_create(name, light::QUEUE_ID);
-                    holes.place(self, queue, offset, entry);
+                    holes.place(self, queue, offset, entry, 1);
                 }
             }
         }

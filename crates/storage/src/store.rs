@@ -412,6 +412,12 @@ impl Store {
         queue.is_some_and(|queue| queue.entries().max() > 0)
     }
 
+    /// Has a topic be a batch topic, of which [`Store::append`] takes inner batches. False when its queues have files of the plain kind, which hold none.
+    /// Until then, and without files, a topic becomes one by its first inner batch. Cheap for one that is.
+    pub fn make_batch_topic(&self, topic: &str) -> bool {
+        self.inner.queues.make_batch(topic)
+    }
+
     /// Light queues that have, or had, messages.
     pub fn light_queues(&self) -> usize {
         self.inner.queues.light_count()

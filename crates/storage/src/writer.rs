@@ -7,12 +7,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::checkpoint::{Checkpoint, Hint};
+use crate::commitlog::segments::Segments;
 use crate::queue::shared::{Shared, convert};
-use crate::queue::{ENTRY_BYTES, Queue, Table, load};
+use crate::queue::{Queue, Table, load};
 use crate::store::{DirectoryLock, Inner, Sleeper};
 
 /// Entries of one queue that are encoded at once.
 const WRITE_ENTRIES_MAX: usize = 16 << 10;
+/// The same of a queue of which one record may have more entries than that.
+const WRITE_BATCH_ENTRIES_MAX: usize = 64 << 10;
 
 /// A checkpoint may take this part of the time: one that took a second is followed by nine without.
 const CHECKPOINT_SHARE: u32 = 10;
@@ -171,6 +174,7 @@ fn write_all(inner: &Inner, until: u64) -> io::Result<()> {
     // What consumers at the tail read stays in memory, as long as its records do.
     write_queues(
         &inner.queues,
+        &inner.log.segments,
         until,
         inner.log.tail.start().min(inner.log.flushed()),
     )?;
@@ -179,7 +183,12 @@ fn write_all(inner: &Inner, until: u64) -> io::Result<()> {
 
 /// Writes all entries that are in memory only; to the shared store those of records below `until`, of which none is still to come. Those whose
 /// record lies before `keep_from` leave memory. When there are too many queues for files of their own, they are moved to the shared store first.
-pub(crate) fn write_queues(table: &Table, until: u64, keep_from: u64) -> io::Result<()> {
+pub(crate) fn write_queues(
+    table: &Table,
+    log: &Segments,
+    until: u64,
+    keep_from: u64,
+) -> io::Result<()> {
     if table.outgrows_files() {
         convert::to_shared(table, until, keep_from)?;
     }
@@ -196,7 +205,7 @@ pub(crate) fn write_queues(table: &Table, until: u64, keep_from: u64) -> io::Res
             }
             continue;
         }
-        if let Err(error) = write_queue(table, &queue, keep_from) {
+        if let Err(error) = write_queue(table, log, &queue, keep_from) {
             table.list_unwritten(&queue);
             failure = Some(error);
         }
@@ -205,15 +214,24 @@ pub(crate) fn write_queues(table: &Table, until: u64, keep_from: u64) -> io::Res
     failure.map_or(Ok(()), Err)
 }
 
-fn write_queue(table: &Table, queue: &Arc<Queue>, keep_from: u64) -> io::Result<()> {
-    let mut bytes = Vec::new();
+fn write_queue(
+    table: &Table,
+    log: &Segments,
+    queue: &Arc<Queue>,
+    keep_from: u64,
+) -> io::Result<()> {
     let mut copied = Vec::new();
+    let entries_max = if queue.topic.is_batch() {
+        WRITE_BATCH_ENTRIES_MAX
+    } else {
+        WRITE_ENTRIES_MAX
+    };
     loop {
         let offset = {
             let mut entries = queue.entries();
             let offset = entries.written();
             copied.clear();
-            entries.copy(offset, offset + WRITE_ENTRIES_MAX as u64, &mut copied);
+            entries.copy(offset, offset + entries_max as u64, &mut copied);
             if copied.is_empty() {
                 entries.listed = false;
                 table.retain(queue, &mut entries);
@@ -221,12 +239,10 @@ fn write_queue(table: &Table, queue: &Arc<Queue>, keep_from: u64) -> io::Result<
             }
             offset
         };
-        bytes.clear();
-        bytes.reserve(copied.len() * ENTRY_BYTES as usize);
-        copied
-            .iter()
-            .for_each(|entry| bytes.extend_from_slice(&entry.encode()));
-        table.files.write(queue, offset, &bytes)?;
+        if copied.len() == entries_max {
+            table.files.keep_whole(queue, &mut copied);
+        }
+        table.files.write(queue, offset, &copied, log)?;
         queue
             .entries()
             .written_until(offset + copied.len() as u64, keep_from);
@@ -357,7 +373,7 @@ pub(crate) fn delete_topic(inner: &Inner, name: &str) {
             tracing::warn!(topic = name, queue_id = queue.id, %error, "a deleted topic's consume queue could not be removed");
         }
     }
-    if let Err(error) = inner.queues.files.remove_topic_dir(name) {
+    if let Err(error) = inner.queues.files.remove_topic_dir(&removed) {
         tracing::warn!(topic = name, %error, "a deleted topic's directory could not be removed");
     }
     // Without it a crash would find queues missing, and make them again.

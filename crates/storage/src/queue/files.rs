@@ -1,4 +1,5 @@
-//! The files of consume queues: 20-byte entries, `consumequeue/<topic>/<queue>/<start>`, and a bounded number of open descriptors.
+//! The files of consume queues: 20-byte entries, `consumequeue/<topic>/<queue>/<start>`, and a bounded number of open descriptors. Those of batch topics
+//! lie elsewhere and are laid out otherwise ([`Units`]).
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -7,8 +8,10 @@ use std::sync::{Arc, Mutex};
 
 use platform::disk::{Disk, File, OpenMode};
 
-use super::{ENTRY_BYTES, Entry, Queue};
-use crate::commitlog::segments::file_name;
+use super::units::{UNIT_BYTES, Units};
+use super::{ENTRY_BYTES, Entry, Queue, Topic};
+use crate::commitlog::segments::{Segments, file_name};
+use crate::config::Config;
 
 /// Entries read at once at most, when a range is read from a file.
 const READ_ENTRIES_MAX: u64 = 1024;
@@ -22,6 +25,9 @@ pub(crate) struct Files {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     file_entries: u64,
+    /// Those of batch topics.
+    batch_dir: PathBuf,
+    batch_file_units: u64,
     open_max: usize,
     open: Mutex<Open>,
 }
@@ -50,17 +56,14 @@ struct Cached {
 }
 
 impl Files {
-    pub(crate) fn new(
-        disk: Arc<dyn Disk>,
-        dir: PathBuf,
-        file_entries: u64,
-        open_max: usize,
-    ) -> Files {
+    pub(crate) fn new(disk: Arc<dyn Disk>, root: &Path, config: &Config) -> Files {
         Files {
             disk,
-            dir,
-            file_entries,
-            open_max: open_max.max(1),
+            dir: root.join("consumequeue"),
+            file_entries: config.queue_file_entries(),
+            batch_dir: root.join("batchconsumequeue"),
+            batch_file_units: (config.batch_queue_file_bytes / UNIT_BYTES).max(1),
+            open_max: config.queue_files_open_max.max(1),
             open: Mutex::default(),
         }
     }
@@ -71,6 +74,27 @@ impl Files {
 
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The directory of the queues of batch topics.
+    pub(crate) fn batch_dir(&self) -> &Path {
+        &self.batch_dir
+    }
+
+    /// Units that a file of a batch topic's queue has room for.
+    pub(crate) fn batch_file_units(&self) -> u64 {
+        self.batch_file_units
+    }
+
+    /// The queue's files when its topic is a batch topic.
+    pub(crate) fn units<'q>(&self, queue: &'q Queue) -> Option<&'q Units> {
+        queue.topic.is_batch().then(|| {
+            queue.units_or(|| {
+                let dir = self.batch_dir.join(&*queue.topic.name);
+                let dir = dir.join(queue.id.to_string());
+                Units::new(Arc::clone(&self.disk), dir, self.batch_file_units)
+            })
+        })
     }
 
     pub(crate) fn file_entries(&self) -> u64 {
@@ -95,6 +119,9 @@ impl Files {
         wait: bool,
         out: &mut Vec<Entry>,
     ) -> io::Result<()> {
+        if let Some(units) = self.units(queue) {
+            return units.read(offset, until, wait, out);
+        }
         let start = offset / self.file_entries * self.file_entries;
         let count = (start + self.file_entries)
             .min(until)
@@ -133,8 +160,17 @@ impl Files {
         &self,
         queue: &Arc<Queue>,
         mut offset: u64,
-        mut bytes: &[u8],
+        entries: &[Entry],
+        log: &Segments,
     ) -> io::Result<()> {
+        if let Some(units) = self.units(queue) {
+            return self.write_units(units, offset, entries, log);
+        }
+        let mut encoded = Vec::with_capacity(entries.len() * ENTRY_BYTES as usize);
+        entries
+            .iter()
+            .for_each(|entry| encoded.extend_from_slice(&entry.encode()));
+        let mut bytes = encoded.as_slice();
         while !bytes.is_empty() {
             let start = offset / self.file_entries * self.file_entries;
             let room = (start + self.file_entries - offset) * ENTRY_BYTES;
@@ -152,6 +188,34 @@ impl Files {
             bytes = rest;
         }
         Ok(())
+    }
+
+    /// Lets go of the last record's entries when there are others: there may be more of them than were copied. Of a plain queue nothing.
+    pub(crate) fn keep_whole(&self, queue: &Queue, copied: &mut Vec<Entry>) {
+        if let Some(&last) = copied.last().filter(|_| queue.topic.is_batch()) {
+            let same = copied.iter().rev().take_while(|entry| **entry == last);
+            let whole = copied.len() - same.count();
+            copied.truncate(if whole > 0 { whole } else { copied.len() });
+        }
+    }
+
+    fn write_units(
+        &self,
+        units: &Units,
+        offset: u64,
+        entries: &[Entry],
+        log: &Segments,
+    ) -> io::Result<()> {
+        units.write(offset, entries, log, &mut |path, is_created| {
+            let mut open = self.lock();
+            open.unsynced.insert(path);
+            if is_created {
+                let dirs = units.dir().ancestors().take(3);
+                open.unsynced_dirs.extend(dirs.map(Path::to_owned));
+                open.unsynced_dirs
+                    .extend(self.batch_dir.parent().map(Path::to_owned));
+            }
+        })
     }
 
     /// The file that holds the entries from `start` on, when it exists.
@@ -268,20 +332,7 @@ impl Files {
 
     /// Starts of the queue's files in entries, in order.
     pub(crate) fn starts(&self, dir: &Path) -> io::Result<Vec<u64>> {
-        let entries = match self.disk.list(dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let mut starts: Vec<u64> = entries
-            .iter()
-            .filter(|entry| !entry.is_dir && entry.name.len() == 20)
-            .filter_map(|entry| entry.name.parse::<u64>().ok())
-            .filter(|start| start % self.file_bytes() == 0)
-            .map(|start| start / ENTRY_BYTES)
-            .collect();
-        starts.sort_unstable();
-        Ok(starts)
+        list_starts(&*self.disk, dir, self.file_bytes(), ENTRY_BYTES)
     }
 
     /// Removes one file of a queue.
@@ -299,6 +350,10 @@ impl Files {
 
     /// Removes the files whose entries all lie before the queue's first offset. The last file stays: it keeps the queue's count.
     pub(crate) fn remove_expired(&self, queue: &Arc<Queue>) -> io::Result<()> {
+        if let Some(units) = self.units(queue) {
+            let min = queue.entries().min;
+            return units.remove_expired(min);
+        }
         let (files_from, keep_from) = {
             let entries = queue.entries();
             (
@@ -321,6 +376,9 @@ impl Files {
 
     /// Removes all files of a queue, and its directory.
     pub(crate) fn remove_queue(&self, queue: &Arc<Queue>) -> io::Result<()> {
+        if let Some(units) = self.units(queue) {
+            return units.remove();
+        }
         let dir = self.queue_dir(&queue.topic.name, queue.id);
         self.lock()
             .by_queue
@@ -329,9 +387,13 @@ impl Files {
     }
 
     /// Removes the directory of a topic whose queues were removed.
-    pub(crate) fn remove_topic_dir(&self, topic: &str) -> io::Result<()> {
-        let dir = self.dir.join(topic);
-        match self.disk.remove_dir(&dir) {
+    pub(crate) fn remove_topic_dir(&self, topic: &Topic) -> io::Result<()> {
+        let all = if topic.is_batch() {
+            &self.batch_dir
+        } else {
+            &self.dir
+        };
+        match self.disk.remove_dir(&all.join(&*topic.name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -345,7 +407,11 @@ impl Files {
             open.unsynced = BTreeSet::new();
             open.unsynced_dirs = BTreeSet::new();
         }
-        let topics = match self.disk.list(&self.dir) {
+        Ok(self.remove_some_of(&self.dir)? || self.remove_some_of(&self.batch_dir)?)
+    }
+
+    fn remove_some_of(&self, all: &Path) -> io::Result<bool> {
+        let topics = match self.disk.list(all) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             listed => listed?,
         };
@@ -354,7 +420,7 @@ impl Files {
             .filter(|topic| topic.is_dir)
             .take(REMOVED_TOPICS)
         {
-            let dir = self.dir.join(&topic.name);
+            let dir = all.join(&topic.name);
             for queue in self.disk.list(&dir)?.iter().filter(|queue| queue.is_dir) {
                 remove_flat_dir(&*self.disk, &dir.join(&queue.name))?;
             }
@@ -368,6 +434,29 @@ impl Files {
             .lock()
             .expect("no code panics while it changes the cache of files")
     }
+}
+
+/// Starts of the files of a directory, in order, counted in things of which one takes `each_bytes`.
+pub(crate) fn list_starts(
+    disk: &dyn Disk,
+    dir: &Path,
+    file_bytes: u64,
+    each_bytes: u64,
+) -> io::Result<Vec<u64>> {
+    let entries = match disk.list(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut starts: Vec<u64> = entries
+        .iter()
+        .filter(|entry| !entry.is_dir && entry.name.len() == 20)
+        .filter_map(|entry| entry.name.parse::<u64>().ok())
+        .filter(|start| start % file_bytes == 0)
+        .map(|start| start / each_bytes)
+        .collect();
+    starts.sort_unstable();
+    Ok(starts)
 }
 
 /// Removes a directory and the files in it; a missing one is fine.

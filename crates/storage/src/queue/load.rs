@@ -8,6 +8,7 @@ use platform::disk::{File, OpenMode};
 
 use super::files::{Files, read_fully};
 use super::table::{Table, Topic};
+use super::units::{Found, Units};
 use super::{ENTRY_BYTES, Entry, Queue};
 use crate::commitlog::segments::file_name;
 use crate::error::OpenError;
@@ -30,14 +31,45 @@ pub(crate) fn load(
         offsets_total: 0,
         end: 0,
     };
-    for topic_entry in disk
-        .list(files.dir())
-        .map_err(OpenError::disk("listing", files.dir()))?
-    {
+    let trust = Trust {
+        trusted,
+        log_min,
+        cut,
+    };
+    load_dir(table, files.dir(), Kind::Simple, &trust, &mut loaded)?;
+    if disk.exists(files.batch_dir()) {
+        load_dir(table, files.batch_dir(), Kind::Batch, &trust, &mut loaded)?;
+    }
+    Ok(loaded)
+}
+
+/// What is believed of files.
+struct Trust {
+    trusted: u64,
+    log_min: u64,
+    cut: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Simple,
+    Batch,
+}
+
+fn load_dir(
+    table: &Table,
+    all: &Path,
+    kind: Kind,
+    trust: &Trust,
+    loaded: &mut Loaded,
+) -> Result<(), OpenError> {
+    let files = &table.files;
+    let disk = files.disk();
+    for topic_entry in disk.list(all).map_err(OpenError::disk("listing", all))? {
         if !topic_entry.is_dir {
             continue;
         }
-        let topic_dir = files.dir().join(&topic_entry.name);
+        let topic_dir = all.join(&topic_entry.name);
         let mut topic: Option<Arc<Topic>> = None;
         for queue_entry in disk
             .list(&topic_dir)
@@ -52,21 +84,55 @@ pub(crate) fn load(
                 continue;
             };
             let dir = topic_dir.join(&queue_entry.name);
-            let Some(found) = load_queue(files, &dir, trusted, cut)
-                .map_err(OpenError::disk("reading consume queue", &dir))?
-            else {
+            let failed = || OpenError::disk("reading consume queue", &dir);
+            let units = Units::new(Arc::clone(disk), dir.clone(), files.batch_file_units());
+            let found = match kind {
+                Kind::Simple => load_queue(files, &dir, trust.trusted, trust.cut),
+                Kind::Batch => units.load(trust.trusted, trust.cut),
+            };
+            let Some(found) = found.map_err(failed())? else {
                 continue;
             };
             let topic = topic.get_or_insert_with(|| table.topic_or_create(&topic_entry.name));
+            if !has_kind(table, topic, kind) {
+                break;
+            }
             let queue = Arc::new(Queue::new(Arc::clone(topic), id, found.first, found.max));
-            correct_min(table, &queue, log_min)
-                .map_err(OpenError::disk("reading consume queue", &dir))?;
+            if kind == Kind::Batch {
+                queue.units_or(|| units);
+            }
+            correct_min(table, &queue, trust.log_min).map_err(failed())?;
             loaded.offsets_total += found.max;
             loaded.end = loaded.end.max(found.end);
             table.insert(topic, &queue);
         }
     }
-    Ok(loaded)
+    Ok(())
+}
+
+/// The directory of a topic's queues says how they are laid out. Where both kinds are found, those that Java would read go on.
+fn has_kind(table: &Table, topic: &Arc<Topic>, kind: Kind) -> bool {
+    match kind {
+        Kind::Batch => {
+            let is_batch = table.make_batch(&topic.name);
+            if !is_batch {
+                tracing::warn!(
+                    topic = &*topic.name,
+                    "a topic has consume queues of both kinds; those in batchconsumequeue are left alone"
+                );
+            }
+            is_batch
+        }
+        Kind::Simple if topic.is_batch() => {
+            tracing::warn!(
+                topic = &*topic.name,
+                "a topic with queue.type=BatchCQ has plain consume queues; it goes on with them, and batches are stored as single messages"
+            );
+            table.make_simple(&topic.name);
+            true
+        }
+        Kind::Simple => true,
+    }
 }
 
 /// What all queues together say.
@@ -77,24 +143,11 @@ pub(crate) struct Loaded {
     pub(crate) end: u64,
 }
 
-struct Found {
-    first: u64,
-    max: u64,
-    /// Position behind the last entry's record.
-    end: u64,
-}
-
 /// Where a queue begins and ends in its files; None when it has none.
 fn load_queue(files: &Files, dir: &Path, trusted: u64, cut: bool) -> io::Result<Option<Found>> {
     let disk = files.disk();
     let mut starts = files.starts(dir)?;
-    // A hole between two files can only be left by a removal that died half way: what lies before it is expired.
-    if let Some(hole) = (1..starts.len())
-        .rev()
-        .find(|&index| starts[index] - starts[index - 1] != files.file_entries())
-    {
-        starts.drain(..hole);
-    }
+    drop_before_hole(&mut starts, files.file_entries());
     while let Some(&start) = starts.last() {
         let path = dir.join(file_name(start * ENTRY_BYTES));
         let file = disk.open(&path, OpenMode::ReadWrite)?;
@@ -135,21 +188,38 @@ fn load_queue(files: &Files, dir: &Path, trusted: u64, cut: bool) -> io::Result<
     Ok(None)
 }
 
-/// How many entries from the front of a file are good. Good ones are a prefix: offsets only grow, and what follows is unwritten or too new.
+/// A hole between two files can only be left by a removal that died half way: what lies before it is expired.
+pub(super) fn drop_before_hole(starts: &mut Vec<u64>, each: u64) {
+    if let Some(hole) = (1..starts.len())
+        .rev()
+        .find(|&index| starts[index] - starts[index - 1] != each)
+    {
+        starts.drain(..hole);
+    }
+}
+
+/// How many entries from the front of a file are good.
 fn count_trusted(file: &dyn File, entries: u64, trusted: u64) -> io::Result<u64> {
-    let (mut low, mut high) = (0, entries);
     let mut bytes = [0; ENTRY_BYTES as usize];
+    count_good(entries, |index| {
+        let read = read_fully(file, &mut bytes, index * ENTRY_BYTES, true)?;
+        let entry = Entry::decode(&bytes[..read]);
+        Ok(entry.is_some_and(|entry| entry.is_filler() || entry.end() <= trusted))
+    })
+}
+
+/// How many of `count` are good, from the first on. Good ones are a prefix: offsets only grow, and what follows is unwritten or too new.
+pub(super) fn count_good(
+    count: u64,
+    mut is_good: impl FnMut(u64) -> io::Result<bool>,
+) -> io::Result<u64> {
+    let (mut low, mut high) = (0, count);
     while low < high {
         let middle = low + (high - low) / 2;
-        let read = read_fully(file, &mut bytes, middle * ENTRY_BYTES, true)?;
-        let entry = if read == bytes.len() {
-            Entry::decode(&bytes)
+        if is_good(middle)? {
+            low = middle + 1
         } else {
-            None
-        };
-        match entry {
-            Some(entry) if entry.is_filler() || entry.end() <= trusted => low = middle + 1,
-            _ => high = middle,
+            high = middle
         }
     }
     Ok(low)

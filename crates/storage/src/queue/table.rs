@@ -1,8 +1,8 @@
 //! All queues, found by topic and number without allocation.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use platform::disk::Disk;
@@ -11,6 +11,7 @@ use protocol::light;
 use super::files::Files;
 use super::shared::Shared;
 use super::{Entries, Queue};
+use crate::config::Config;
 use crate::dispatch;
 
 /// A topic that has, or had, messages here.
@@ -19,6 +20,8 @@ pub(crate) struct Topic {
     pub(crate) name: Arc<str>,
     /// Hash of `name#`, with which the topic's index keys begin.
     pub(crate) index_hash: i32,
+    /// One record may hold several messages of it, and its queues have files of their own kind.
+    is_batch: AtomicBool,
     /// Sorted by number.
     queues: RwLock<Vec<Arc<Queue>>>,
 }
@@ -28,8 +31,13 @@ impl Topic {
         Topic {
             name: Arc::from(name),
             index_hash: dispatch::topic_hash(name),
+            is_batch: AtomicBool::new(false),
             queues: RwLock::default(),
         }
+    }
+
+    pub(crate) fn is_batch(&self) -> bool {
+        self.is_batch.load(Ordering::Acquire)
     }
 
     pub(crate) fn queue(&self, id: i32) -> Option<Arc<Queue>> {
@@ -90,6 +98,8 @@ impl Topic {
 #[derive(Debug)]
 pub(crate) struct Table {
     topics: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
+    /// Names of batch topics, in `topics` or not. Locked behind it.
+    batch: RwLock<HashSet<String>>,
     /// Grows when a topic is deleted: who looked queues up before must look again.
     generation: AtomicU64,
     /// The files of single queues, in force as long as there is no shared store.
@@ -111,20 +121,15 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new(
-        disk: Arc<dyn Disk>,
-        root: &Path,
-        file_entries: u64,
-        open_max: usize,
-        files_max: usize,
-    ) -> Table {
+    pub(crate) fn new(disk: Arc<dyn Disk>, root: &Path, config: &Config) -> Table {
         Table {
             topics: RwLock::default(),
+            batch: RwLock::new(config.batch_topics.iter().cloned().collect()),
             generation: AtomicU64::new(0),
-            files: Files::new(disk, root.join("consumequeue"), file_entries, open_max),
+            files: Files::new(disk, root, config),
             shared: OnceLock::new(),
             shared_dir: root.join("consumequeue_shared"),
-            files_max,
+            files_max: config.queue_files_max,
             count: AtomicUsize::new(0),
             light: AtomicUsize::new(0),
             unwritten: Mutex::default(),
@@ -170,8 +175,55 @@ impl Table {
             return Arc::clone(topic);
         }
         let topic = Arc::new(Topic::new(name));
+        let is_batch = self.batch_names().contains(name);
+        topic.is_batch.store(is_batch, Ordering::Release);
         topics.insert(Arc::clone(&topic.name), Arc::clone(&topic));
         topic
+    }
+
+    fn batch_names(&self) -> std::sync::RwLockReadGuard<'_, HashSet<String>> {
+        self.batch
+            .read()
+            .expect("no code panics while it changes the names of batch topics")
+    }
+
+    /// Has the topic be a batch topic from here on. False when it already has files of the plain kind.
+    pub(crate) fn make_batch(&self, name: &str) -> bool {
+        if let Some(topic) = self.topic(name)
+            && topic.is_batch()
+        {
+            return true;
+        }
+        let topics = self
+            .topics
+            .write()
+            .expect("no code panics while it changes the table of topics");
+        if let Some(topic) = topics.get(name) {
+            let has_files = |queue: &Arc<Queue>| {
+                let entries = queue.entries();
+                entries.written() != entries.files_from
+            };
+            if self.shared().is_none() && topic.queues().iter().any(has_files) {
+                return false;
+            }
+            topic.is_batch.store(true, Ordering::Release);
+        }
+        self.batch
+            .write()
+            .expect("no code panics while it changes the names of batch topics")
+            .insert(name.to_owned());
+        true
+    }
+
+    /// The topic is none of the batch topics. While the store opens.
+    pub(crate) fn make_simple(&self, name: &str) {
+        if let Some(topic) = self.topic(name) {
+            topic.is_batch.store(false, Ordering::Release);
+        }
+        self.batch
+            .write()
+            .expect("no code panics while it changes the names of batch topics")
+            .remove(name);
     }
 
     pub(crate) fn queue_or_create(&self, topic: &str, id: i32) -> Arc<Queue> {
@@ -246,6 +298,10 @@ impl Table {
 
     /// Takes a topic out of the table. With the append lock held, so that no append is between looking its queue up and adding to it.
     pub(crate) fn remove(&self, name: &str) -> Option<Arc<Topic>> {
+        self.batch
+            .write()
+            .expect("no code panics while it changes the names of batch topics")
+            .remove(name);
         let topic = self
             .topics
             .write()
@@ -341,7 +397,8 @@ mod tests {
     /// producers were refused as if 2^64 entries were waiting, and a debug build panicked with the append lock held.
     #[test]
     fn entries_written_before_they_are_counted_do_not_count_as_a_backlog() {
-        let table = Table::new(Arc::new(SimulatedDisk::new()), Path::new("/q"), 8, 8, 8);
+        let disk = Arc::new(SimulatedDisk::new());
+        let table = Table::new(disk, Path::new("/q"), &Config::default());
         table.sub_backlog(3);
         assert_eq!(table.backlog(), 0);
         assert_eq!(table.add_backlog(3), 0);

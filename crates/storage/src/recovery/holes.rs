@@ -21,7 +21,7 @@ pub(super) struct Holes {
     /// The whole log is read: what it does not have is filled in. Otherwise a hole is only noted.
     fill: bool,
     gap: bool,
-    /// Records read: so many can be missing elsewhere, at most, because they say that they belong here.
+    /// Offsets that the records read take: so many can be missing elsewhere, at most, because they say that they belong here.
     records: u64,
     /// At most one record of a queue, by the queue's address.
     held: HashMap<usize, Held>,
@@ -31,6 +31,8 @@ struct Held {
     queue: Arc<Queue>,
     offset: u64,
     entry: Entry,
+    /// Offsets that the record takes.
+    offsets: u64,
 }
 
 impl Holes {
@@ -50,12 +52,14 @@ impl Holes {
         queue: Arc<Queue>,
         offset: u64,
         entry: Entry,
+        offsets: u64,
     ) {
-        self.records += 1;
+        self.records += offsets;
         let new = Held {
             queue,
             offset,
             entry,
+            offsets,
         };
         if offset > QUEUE_OFFSET_MAX {
             return disbelieve(&new);
@@ -64,7 +68,7 @@ impl Holes {
         if !self.held.is_empty()
             && let Some(held) = self.held.remove(&key)
         {
-            let continues = offset == held.offset + 1;
+            let continues = offset == held.offset + held.offsets;
             let is_ahead = offset > held.offset;
             if continues || is_ahead && self.is_small(&held) {
                 self.believe(opening, held);
@@ -74,7 +78,7 @@ impl Holes {
         }
         let max = new.queue.entries().max();
         if offset == max {
-            opening.push(&new.queue, std::iter::once(entry));
+            opening.push(&new.queue, std::iter::repeat_n(entry, offsets as usize));
         } else if offset > max {
             self.held.insert(key, new);
         }
@@ -119,7 +123,8 @@ impl Holes {
             );
             held.queue.begin_at(held.offset);
         }
-        opening.push(&held.queue, std::iter::once(held.entry));
+        let entries = std::iter::repeat_n(held.entry, held.offsets as usize);
+        opening.push(&held.queue, entries);
     }
 }
 

@@ -7,6 +7,7 @@ const QUEUES_DIR: &str = "consumequeue";
 
 mod ahead;
 mod append;
+mod batches;
 mod compaction;
 mod concurrent;
 mod damage;

@@ -9,6 +9,8 @@ const QUEUES_DIR: &str = "consumequeue_shared";
 
 #[path = "../it/append.rs"]
 mod append;
+#[path = "../it/batches.rs"]
+mod batches;
 #[path = "../it/compaction.rs"]
 mod compaction;
 #[path = "../it/concurrent.rs"]

@@ -13,8 +13,9 @@ use platform::disk::{Disk, create_dir_all_synced};
 use super::names::{NAMES, Names, Snapshot};
 use super::run::{Slot, Writer};
 use super::{COPY_ENTRIES, Shared, push_memory};
+use crate::commitlog::segments::Segments;
 use crate::queue::files::remove_flat_dir;
-use crate::queue::{ENTRY_BYTES, Entry, Queue, Table};
+use crate::queue::{Entry, Queue, Table};
 
 /// Moves the entries of all queues into a shared store, as one run, and puts it in force. Those of records below `until` that are in memory only
 /// go with them. After an error the files are in force as before.
@@ -126,12 +127,16 @@ fn fill(table: &Table, shared: &Shared, queues: &[Arc<Queue>], until: u64) -> io
 }
 
 /// Gives every queue files of its own again, and removes the shared store. Recovery only, before the log is read.
-pub(crate) fn to_files(table: &Table, shared: &Shared, queues: &[Arc<Queue>]) -> io::Result<()> {
+pub(crate) fn to_files(
+    table: &Table,
+    log: &Segments,
+    shared: &Shared,
+    queues: &[Arc<Queue>],
+) -> io::Result<()> {
     let began = Instant::now();
     // What lies there is from before the store was converted.
     while table.files.remove_some()? {}
     let mut copied = Vec::new();
-    let mut bytes = Vec::new();
     let mut moved = 0;
     for queue in queues {
         let (min, max) = {
@@ -140,7 +145,7 @@ pub(crate) fn to_files(table: &Table, shared: &Shared, queues: &[Arc<Queue>]) ->
         };
         if min == max && max > 0 {
             // Its messages are gone; a last entry keeps the count.
-            table.files.write(queue, max - 1, &Entry::FILLER.encode())?;
+            table.files.write(queue, max - 1, &[Entry::FILLER], log)?;
         }
         let mut offset = min;
         while offset < max {
@@ -150,12 +155,10 @@ pub(crate) fn to_files(table: &Table, shared: &Shared, queues: &[Arc<Queue>]) ->
             if copied.is_empty() {
                 copied.push(Entry::FILLER);
             }
-            bytes.clear();
-            bytes.reserve(copied.len() * ENTRY_BYTES as usize);
-            copied
-                .iter()
-                .for_each(|entry| bytes.extend_from_slice(&entry.encode()));
-            table.files.write(queue, offset, &bytes)?;
+            if until < max {
+                table.files.keep_whole(queue, &mut copied);
+            }
+            table.files.write(queue, offset, &copied, log)?;
             offset += copied.len() as u64;
             moved += copied.len();
         }
