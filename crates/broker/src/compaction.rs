@@ -12,6 +12,7 @@ use storage::{CompactionError, CompactionLimits};
 
 use crate::Broker;
 use crate::config::BrokerKeys;
+use crate::topics::is_batch;
 
 /// How often it is looked whether a round is due.
 const LOOK: Duration = Duration::from_secs(10);
@@ -22,12 +23,11 @@ const WAITS_OF_RETENTION: u64 = 4;
 /// The topic attribute that says what becomes of a topic's old messages.
 const CLEANUP_POLICY: &str = "cleanup.policy";
 
-/// Whether only the latest message of each key is kept.
+/// Whether only the latest message of each key is kept. Not of a topic whose records may hold several messages with keys of their own: one that is created here
+/// is not both, and one from elsewhere keeps everything.
 pub(crate) fn is_compaction(config: &TopicConfig) -> bool {
-    config
-        .attributes
-        .get(CLEANUP_POLICY)
-        .is_some_and(|policy| policy == "COMPACTION")
+    let policy = config.attributes.get(CLEANUP_POLICY);
+    policy.is_some_and(|policy| policy == "COMPACTION") && !is_batch(config)
 }
 
 /// Compacts as long as the broker lives.

@@ -152,6 +152,8 @@ configuration::keys! {
         data_read_ahead_enable: bool = true, "dataReadAheadEnable";
         /// Size of a consume queue file; rounded down to whole entries of 20 bytes.
         mapped_file_size_consume_queue: u64 = 6000000, "mappedFileSizeConsumeQueue", unit "bytes", within 20..=1099511627776;
+        /// Size of a consume queue file of a topic with queue.type=BatchCQ; rounded down to whole units of 46 bytes.
+        mapper_file_size_batch_consume_queue: u64 = 13800000, "mapperFileSizeBatchConsumeQueue", unit "bytes", within 46..=1099511627776;
         /// Queues that have consume queue files of their own, in Java's format, at most. With more, a store that all queues share takes over; when
         /// at most half as many are left at a start, they get files again. Before a Java broker opens the directory, start once with the largest
         /// value, or let it make the queues again from the log.

@@ -102,9 +102,12 @@ impl Broker {
             let root = store_config.root.clone();
             let (effects, runtime) = (context.clone(), tokio::runtime::Handle::current());
             blocking(move || -> Result<_, StartError> {
+                let topics = topics::Topics::read_files(&config_dir, disk.clone())?
+                    .with_light(keys.enable_lmq);
+                let mut store_config = store_config;
+                store_config.batch_topics = topics.batch_names();
                 let store = Store::open(store_config, disk.clone(), clock.clone())?;
-                let topics =
-                    topics::Topics::load(&config_dir, disk.clone())?.with_light(keys.enable_lmq);
+                topics.settle();
                 let groups =
                     groups::Groups::load(&config_dir, disk.clone())?.with_light(keys.enable_lmq);
                 let offsets = offsets::Offsets::load(&config_dir, disk.clone(), keys.enable_lmq)?;
@@ -520,6 +523,7 @@ fn store_config(keys: &BrokerKeys) -> Result<storage::Config, StartError> {
         commit_log_dir: (!commit_log.is_empty()).then(|| path(commit_log)),
         segment_bytes: keys.mapped_file_size_commit_log,
         queue_file_bytes: keys.mapped_file_size_consume_queue,
+        batch_queue_file_bytes: keys.mapper_file_size_batch_consume_queue,
         queue_files_max: usize::try_from(keys.max_file_queue_num).unwrap_or(usize::MAX),
         page_cache_bytes: keys.commit_log_page_cache_bytes,
         flush,

@@ -21,6 +21,15 @@ pub(crate) use attributes::{AttributeError, parse as parse_attributes};
 
 /// The name of the files.
 const NAME: &str = "topics";
+/// The topic attribute that says how a topic's queues are built.
+const QUEUE_TYPE: &str = "queue.type";
+const BATCH: &str = "BatchCQ";
+
+/// Whether batches for the topic are stored as they come. Java 5.3.4: `QueueTypeUtils.isBatchCq`.
+pub(crate) fn is_batch(config: &TopicConfig) -> bool {
+    let kind = config.attributes.get(QUEUE_TYPE);
+    kind.is_some_and(|kind| kind == BATCH)
+}
 
 /// All topics by name.
 ///
@@ -31,6 +40,8 @@ pub(crate) struct Topics {
     kept: Kept,
     /// Whether light queues are topics.
     light: bool,
+    /// A journal was found, and is not folded yet.
+    has_journal: bool,
 }
 
 #[derive(Debug)]
@@ -171,9 +182,9 @@ impl Serialize for ByName<'_> {
 }
 
 impl Topics {
-    /// The topics that `topics.json` and its journal in `dir` name; none when there are no such files. Reads files, and
-    /// folds a journal that it finds.
-    pub(crate) fn load(dir: &Path, disk: Arc<dyn Disk>) -> Result<Topics, LoadError> {
+    /// The topics that `topics.json` and its journal in `dir` name; none when there are no such files. Reads files, and writes none: that is for
+    /// [`settle`](Self::settle), once nobody else can have the directory.
+    pub(crate) fn read_files(dir: &Path, disk: Arc<dyn Disk>) -> Result<Topics, LoadError> {
         let kept = Kept::new(dir, NAME, disk);
         let loaded =
             kept.load::<TopicConfigSerializeWrapper, Change>(|file| Some(&file.data_version))?;
@@ -195,17 +206,29 @@ impl Topics {
             );
         }
         table.replay(loaded.changes, loaded.by_others);
-        let topics = Topics {
+        Ok(Topics {
             table: RwLock::new(table),
             kept,
             light: false,
-        };
-        if loaded.had_journal
-            && let Err(error) = topics.fold()
+            has_journal: loaded.had_journal,
+        })
+    }
+
+    /// Folds a journal that was found.
+    pub(crate) fn settle(&self) {
+        if self.has_journal
+            && let Err(error) = self.fold()
         {
             tracing::error!(%error, "cannot write topics.json; topics cannot be created until it can be written");
         }
-        Ok(topics)
+    }
+
+    /// Names of the topics that [`is_batch`] is true of.
+    pub(crate) fn batch_names(&self) -> Vec<String> {
+        let table = self.read();
+        let configs = table.topics.iter().map(|entry| &entry.config);
+        let batches = configs.filter(|config| is_batch(config));
+        batches.map(|config| config.topic_name.clone()).collect()
     }
 
     /// A lock that a panic left behind is usable: each change of the table is complete in itself.
@@ -401,7 +424,13 @@ mod tests {
     use super::*;
 
     fn load(dir: &Path) -> Topics {
-        Topics::load(dir, Arc::new(RealDisk)).unwrap()
+        load_from(dir, Arc::new(RealDisk))
+    }
+
+    fn load_from(dir: &Path, disk: Arc<dyn Disk>) -> Topics {
+        let topics = Topics::read_files(dir, disk).unwrap();
+        topics.settle();
+        topics
     }
 
     fn config(name: &str, queues: i32) -> TopicConfig {
@@ -438,7 +467,7 @@ mod tests {
         const IMAGES: u64 = 6;
         let disk = RecordingDisk::new(Arc::new(SimulatedDisk::new()));
         let dir = Path::new("/store/config");
-        let topics = Topics::load(dir, Arc::new(disk.clone())).unwrap();
+        let topics = load_from(dir, Arc::new(disk.clone()));
         for round in 0..24 {
             topics.create_if_absent(config(&format!("t{round}"), round));
             topics.update(config("changed", round)).unwrap();
@@ -469,9 +498,9 @@ mod tests {
             }
             for image in 0..IMAGES {
                 let crashed = Arc::new(replay.disk().crash(at as u64 * IMAGES + image));
-                let found = Topics::load(dir, crashed.clone()).unwrap();
+                let found = load_from(dir, crashed.clone());
                 check_image(&found, acknowledged, at);
-                let again = Topics::load(dir, crashed).unwrap();
+                let again = load_from(dir, crashed);
                 let (mut again, found) = (again.snapshot(), found.snapshot());
                 if found.data_version.counter == 0 {
                     // A table without files is new each time, with the time of its making as its version.
@@ -526,7 +555,7 @@ mod tests {
     fn a_journal_that_cannot_be_written_is_replaced_by_the_file() {
         let disk = SimulatedDisk::new();
         let dir = Path::new("/config");
-        let topics = Topics::load(dir, Arc::new(disk.clone())).unwrap();
+        let topics = load_from(dir, Arc::new(disk.clone()));
         topics.create_if_absent(config("a", 1));
         topics.commit().unwrap();
         disk.set_faults(|faults| faults.sync_fails = true);
@@ -536,7 +565,7 @@ mod tests {
         disk.set_faults(|faults| faults.sync_fails = false);
         topics.commit().unwrap();
         assert!(topics.find("b").unwrap().is_durable);
-        let again = Topics::load(dir, Arc::new(disk.crash(1))).unwrap();
+        let again = load_from(dir, Arc::new(disk.crash(1)));
         assert!(again.get("a").is_some() && again.get("b").is_some());
     }
 

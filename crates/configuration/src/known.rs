@@ -92,7 +92,7 @@ const GROUPS: &[Group] = &[
             "enableSplitMetadata", "enableSplitRegistration", "estimateAccumulation", "flushCommitLogThoroughInterval",
             "flushCommitLogTimed", "flushConsumeQueueThoroughInterval", "flushConsumerOffsetHistoryInterval", "flushIntervalConsumeQueue",
             "forceRegister", "forceVerifyPropCRC", "forwardTimeout", "highSpeedMode", "loadBalancePollNameServerInterval", "lockInStrictMode",
-            "logicalDiskSpaceCleanForciblyThreshold", "mapperFileSizeBatchConsumeQueue", "maxAsyncPutMessageRequests", "maxBatchDeleteFilesNum",
+            "logicalDiskSpaceCleanForciblyThreshold", "maxAsyncPutMessageRequests", "maxBatchDeleteFilesNum",
             "maxChecksumRange", "maxConsumeQueueScan", "maxMsgsNumBatch", "maxRecoveryCommitlogFiles", "maxTopicLength", "messageIndexSafe",
             "messageStorePlugIn", "printChannelGroups", "printChannelGroupsMinNum", "productEnvName", "pullBatchMaxMessageCount", "putMessageTimeout",
             "putMsgIndexHightWater", "readOnlyCommitLogStorePaths", "readUnCommitted", "realTimeNotifyConsumerChange", "recheckReputOffsetFromCq",

@@ -1,4 +1,5 @@
-//! The body of SEND_BATCH_MESSAGE (320): several messages of one topic and queue, each stored as a record of its own.
+//! The body of SEND_BATCH_MESSAGE (320): several messages of one topic and queue, each stored as a record of its own, or all as one
+//! (`requests::send::inner_batch`).
 
 use std::ops::Range;
 
@@ -15,8 +16,6 @@ use crate::settings::Limits;
 /// Messages of one batch. A message takes 22 bytes at least, so that a body of 4 MiB could ask for 190,000 records in
 /// one append; Java's clients split far below.
 const MESSAGES_MAX: usize = 32_768;
-/// The topic attribute that says how a topic's queues are built.
-const QUEUE_TYPE: &str = "queue.type";
 
 /// One message of a batch.
 #[derive(Debug)]
@@ -44,16 +43,6 @@ pub(crate) fn check<'a>(
             "batch request does not support retry group {}",
             header.topic
         )));
-    }
-    if config
-        .attributes
-        .get(QUEUE_TYPE)
-        .is_some_and(|kind| kind == "BatchCQ")
-    {
-        return Err(Refusal::new(
-            ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
-            "topics with queue.type=BatchCQ are not supported by this broker; send single messages or use another topic",
-        ));
     }
     if body.len() > limits.message_bytes_max {
         return Err(illegal(limits.message_bytes_max));

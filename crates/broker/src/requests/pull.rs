@@ -10,6 +10,7 @@ mod matching;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use protocol::batch;
 use protocol::body::{ConsumeType, SubscriptionGroupConfig, TopicConfig};
 use protocol::code::{RequestCode, ResponseCode};
 use protocol::headers::PullMessageResponse;
@@ -23,6 +24,7 @@ use crate::longpoll::Waiter;
 use crate::offsets::ResetOfPull;
 use crate::overload;
 use crate::settings::Transfer;
+use crate::topics::is_batch;
 use crate::{Broker, MASTER_ID};
 
 use check::{Checked, Denied, check};
@@ -220,13 +222,15 @@ impl Pull {
         if self.filter.reads_messages() {
             return matching::read(self, broker, transfer, mode);
         }
+        let is_batch = is_batch(&self.topic);
         let read = Read {
             topic: &self.topic.topic_name,
             queue_id: self.queue_id,
             offset: self.offset,
             messages_max: transfer.messages_max,
             bytes_max: transfer.bytes_max,
-            filter: &|tags_code| self.filter.takes(tags_code),
+            // The tags of a batch in one record stand in its messages, which the consumer compares itself.
+            filter: &|tags_code| self.filter.takes(tags_code) || is_batch && tags_code == 0,
         };
         broker.store.read(&read, mode)
     }
@@ -250,13 +254,22 @@ impl Pull {
         }
     }
 
+    fn messages_in(&self, records: &[bytes::Bytes]) -> usize {
+        if !is_batch(&self.topic) {
+            return records.len();
+        }
+        let messages = records.iter().map(|record| batch::messages_in(record));
+        messages.sum::<u64>() as usize
+    }
+
     /// What the store's result means for the client.
     pub(crate) fn answer(&self, broker: &Broker, result: ReadResult) -> Answer {
         if result.status == ReadStatus::Found {
             let (group, topic) = (&self.group.group_name, &self.topic.topic_name);
             let bytes = result.records.iter().map(bytes::Bytes::len).sum();
-            broker.counters.get(result.records.len());
-            broker.stats.got(topic, group, result.records.len(), bytes);
+            let messages = self.messages_in(&result.records);
+            broker.counters.get(messages);
+            broker.stats.got(topic, group, messages, bytes);
         }
         // A waiting pull has gone over messages that its filter did not take: the client goes on behind them.
         let skipped = self.offset > self.asked_offset

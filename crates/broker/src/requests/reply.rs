@@ -269,6 +269,7 @@ impl Sender {
             queue_offset: self.stored.map_or(0, |stored| stored.queue_offset as i64),
             transaction_id: None,
             recall_handle: "",
+            is_inner_batch: false,
         };
         let (code, remark) = match outcome {
             Ok(()) => (ResponseCode::SUCCESS, None),

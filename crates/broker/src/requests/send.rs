@@ -5,6 +5,7 @@
 //! `SendMessageProcessor`, `AbstractSendMessageProcessor.msgCheck`.
 
 mod answer;
+mod inner_batch;
 mod light;
 pub(crate) mod properties;
 mod timer;
@@ -30,7 +31,7 @@ use crate::call::Refusal;
 use crate::compaction::is_compaction;
 use crate::requests::batch;
 use crate::settings::Settings;
-use crate::topics::Found;
+use crate::topics::{Found, is_batch};
 use crate::transactions::{self, NewHalf, TIMED_BYTES};
 
 use answer::join_ids;
@@ -78,6 +79,8 @@ struct Draft {
     sys_flag: i32,
     born_timestamp_ms: i64,
     reconsume_times: i32,
+    /// Messages that the record stands for.
+    messages: u32,
 }
 
 /// Where a message is stored.
@@ -104,6 +107,8 @@ struct Waiting {
     recall_handle: Range<usize>,
     /// The client wants to be told after the flush, not before.
     wait_for_flush: bool,
+    /// It is a batch in one record.
+    is_inner_batch: bool,
 }
 
 /// The sends of one batch on their way into the store. Reused, so that a batch allocates little.
@@ -118,6 +123,8 @@ struct Sends {
     waiting: Vec<Waiting>,
     /// How many of the drafts are halves of transactions.
     halves: usize,
+    /// How many of them are batches in one record.
+    inner_batches: usize,
     appended: Vec<Appended>,
     /// Always empty between two appends; kept for its memory.
     messages: Vec<NewMessage<'static>>,
@@ -284,6 +291,7 @@ impl Batch<'_> {
             sys_flag: sys_flag & !sysflag::TRANSACTION_MASK,
             born_timestamp_ms: header.born_timestamp_ms,
             reconsume_times: header.reconsume_times.unwrap_or(0),
+            messages: 1,
         });
         sends.waiting.push(Waiting {
             head: request.head(),
@@ -292,6 +300,7 @@ impl Batch<'_> {
             unique_id,
             recall_handle,
             wait_for_flush: self.holds(scan.wait),
+            is_inner_batch: false,
         });
         Ok(())
     }
@@ -308,6 +317,12 @@ impl Batch<'_> {
         let config = &sends.topics[topic];
         let scan = properties::scan(header.properties.as_deref().unwrap_or(""));
         let items = batch::check(request.body, &self.settings.limits, header, config, &scan)?;
+        if is_batch(config)
+            && scan.unique_id.is_some()
+            && self.broker.store.make_batch_topic(&config.topic_name)
+        {
+            return self.draft_inner_batch(sends, topic, index, request, header, &scan, &items);
+        }
         for item in &items {
             let Some(names) = item.light else { continue };
             let light_bytes = light::check(self.broker, self.settings, names)?;
@@ -330,6 +345,7 @@ impl Batch<'_> {
                 sys_flag,
                 born_timestamp_ms: header.born_timestamp_ms,
                 reconsume_times: header.reconsume_times.unwrap_or(0),
+                messages: 1,
             });
         }
         sends.body_bytes += request.body.len();
@@ -342,6 +358,7 @@ impl Batch<'_> {
             unique_id: unique_before..sends.text.len(),
             recall_handle: 0..0,
             wait_for_flush: self.holds(scan.wait),
+            is_inner_batch: false,
         });
         Ok(())
     }
@@ -614,7 +631,8 @@ impl Batch<'_> {
             if let (Some(first), Some(last)) = (stored.first(), stored.last()) {
                 let bytes = last.end.saturating_sub(first.physical_offset);
                 let topic = sends.stored_in(run[0].target);
-                self.broker.stats.put(topic, run.len(), bytes);
+                let messages = sends.messages_of(run);
+                self.broker.stats.put(topic, messages, bytes);
             }
         }
     }
@@ -646,6 +664,7 @@ impl Batch<'_> {
             queue_offset: first.queue_offset as i64,
             transaction_id: (!unique_id.is_empty()).then_some(unique_id),
             recall_handle: &text[waiting.recall_handle.clone()],
+            is_inner_batch: waiting.is_inner_batch,
         };
         if waiting.wait_for_flush {
             replies.reply_when(
@@ -683,6 +702,14 @@ impl Sends {
         }
     }
 
+    /// How many messages drafts stand for: mostly as many as there are.
+    fn messages_of(&self, drafts: &[Draft]) -> usize {
+        if self.inner_batches == 0 {
+            return drafts.len();
+        }
+        drafts.iter().map(|draft| draft.messages as usize).sum()
+    }
+
     /// The position of a topic that joins those of the batch.
     fn add_topic(&mut self, found: Found) -> usize {
         let position = self.topics.len();
@@ -699,6 +726,7 @@ impl Sends {
         self.drafts.clear();
         self.waiting.clear();
         self.halves = 0;
+        self.inner_batches = 0;
         self.appended.clear();
     }
 }

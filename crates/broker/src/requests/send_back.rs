@@ -194,6 +194,13 @@ impl SendBack {
             .map_err(|error| Refusal::system_error(error.to_string()))?
             .ok_or_else(not_found)?;
         let record = record::decode(&bytes, CheckBody::No).map_err(|_| not_found())?;
+        if record.sys_flag & sysflag::INNER_BATCH != 0 {
+            // Clients then send the one message to the retry topic themselves.
+            return Err(Refusal::new(
+                ResponseCode::MESSAGE_ILLEGAL,
+                "the message is one of a batch that is stored as one record, and cannot be given back alone; send it to the group's retry topic",
+            ));
+        }
         let mut properties = came_back(&record);
         let (stored_in, queue_id) = match self.level(&record, broker.store.delay_levels_ms().len())
         {

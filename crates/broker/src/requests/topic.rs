@@ -17,7 +17,7 @@ use protocol::{json, topic};
 
 use crate::Broker;
 use crate::call::{Call, Entry, Kind, Refusal, Reply};
-use crate::topics::{AttributeError, parse_attributes};
+use crate::topics::{AttributeError, is_batch, parse_attributes};
 
 pub(crate) const HANDLERS: &[Entry] = &[
     (RequestCode::UPDATE_AND_CREATE_TOPIC, Kind::Blocking, update),
@@ -93,6 +93,12 @@ fn apply(broker: &Broker, call: &Call<'_>, configs: Vec<TopicConfig>) -> Result<
             continue;
         }
         let (config, is_change) = broker.topics.update(config)?;
+        if is_batch(&config) && !broker.store.make_batch_topic(&config.topic_name) {
+            tracing::warn!(
+                topic = config.topic_name,
+                "the topic has messages from before it had queue.type=BatchCQ; batches are stored as single messages"
+            );
+        }
         if is_change {
             tracing::info!(
                 topic = config.topic_name, read = config.read_queue_nums, write = config.write_queue_nums, perm = config.perm,
@@ -140,6 +146,15 @@ fn check(broker: &Broker, config: &TopicConfig) -> Result<(), Refusal> {
         .is_some_and(|kind| kind == "MIXED")
     {
         return Err(invalid("MIXED message type is not supported.".to_owned()));
+    }
+    let asks_for = |name: &str, value: &str| {
+        let asked = config.attributes.get(name);
+        asked.is_some_and(|asked| asked == value)
+    };
+    if asks_for("+queue.type", "BatchCQ") && asks_for("+cleanup.policy", "COMPACTION") {
+        return Err(invalid(
+            "a topic cannot have both queue.type=BatchCQ and cleanup.policy=COMPACTION: a record that holds several messages has no one key".to_owned(),
+        ));
     }
     Ok(())
 }

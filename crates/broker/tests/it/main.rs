@@ -7,6 +7,7 @@ mod harness;
 
 mod admin;
 mod bad_input;
+mod batches;
 mod clients;
 mod cold;
 mod compaction;

@@ -15,6 +15,7 @@ use crate::call::Refusal;
 use crate::pop::waiting::Kind;
 use crate::requests::pull::filter::Filter;
 use crate::requests::send::topic::SEE_FAQ;
+use crate::topics::is_batch;
 
 /// A pop waits no longer than this, whatever its client asks for. Clients ask for 15 to 30 seconds.
 const POLL_MAX: Duration = Duration::from_secs(300);
@@ -185,6 +186,14 @@ pub(super) fn names(
             "queueId[{queue_id}] is illegal, topic:[{topic}] topicConfig.readQueueNums:[{}]",
             config.read_queue_nums
         )));
+    }
+    if is_batch(&config) {
+        return Err(Refusal::new(
+            ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
+            format!(
+                "topic[{topic}] has queue.type=BatchCQ: its messages lie several to a record and cannot be acknowledged one by one; pull them instead"
+            ),
+        ));
     }
     let Some(known) = broker
         .groups

@@ -1,7 +1,7 @@
 //! Reading through an expression: messages are read in portions and asked one by one.
 
 use bytes::Bytes;
-use protocol::light;
+use protocol::{batch, light};
 use storage::{Read, ReadError, ReadMode, ReadResult, ReadStatus};
 
 use super::Pull;
@@ -91,10 +91,11 @@ impl Looked {
         for bytes in records {
             let offset = light::queue_offset(&bytes, &pull.topic.topic_name)
                 .map_or(0, |offset| offset as i64);
+            let behind = offset + batch::messages_in(&bytes) as i64;
             self.messages += 1;
             self.bytes += bytes.len();
             if !pull.filter.takes_record(broker, &bytes) {
-                self.result.next_offset = offset + 1;
+                self.result.next_offset = behind;
                 continue;
             }
             let found = &mut self.result.records;
@@ -104,7 +105,7 @@ impl Looked {
             }
             self.found_bytes += bytes.len();
             self.result.status = ReadStatus::Found;
-            self.result.next_offset = offset + 1;
+            self.result.next_offset = behind;
             found.push(bytes);
             if found.len() >= transfer.messages_max {
                 return false;

@@ -30,6 +30,8 @@ pub(crate) struct Sent<'a> {
     pub(crate) transaction_id: Option<&'a str>,
     /// Empty when the message cannot be taken back.
     pub(crate) recall_handle: &'a str,
+    /// It is a batch in one record: its client is told the unique id of the whole.
+    pub(crate) is_inner_batch: bool,
 }
 
 impl WriteFields for Sent<'_> {
@@ -39,6 +41,9 @@ impl WriteFields for Sent<'_> {
         write("queueOffset", itoa::Buffer::new().format(self.queue_offset));
         if let Some(transaction_id) = self.transaction_id {
             write("transactionId", transaction_id);
+            if self.is_inner_batch {
+                write("batchUniqId", transaction_id);
+            }
         }
         if !self.recall_handle.is_empty() {
             write("recallHandle", self.recall_handle);
