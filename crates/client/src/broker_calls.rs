@@ -130,13 +130,15 @@ impl Instance {
         }
         let found = match response.response_code() {
             ResponseCode::SUCCESS => {
-                let messages =
+                let mut messages =
                     Received::decode_all(call.queue, &response.body).map_err(|reason| {
                         Error::Malformed {
                             addr: addr.clone(),
                             reason,
                         }
                     })?;
+                // A batch that lies in one record comes whole, also to who asks for the middle of it.
+                messages.retain(|message| message.queue_offset >= call.offset);
                 PullFound::Messages(messages)
             }
             ResponseCode::PULL_NOT_FOUND => PullFound::Nothing,

@@ -4,12 +4,16 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use protocol::batch;
 use protocol::properties::{self, Properties};
 use protocol::record::{self, Record};
 use protocol::sysflag;
 
 use crate::compression;
 use crate::request::REPLY;
+
+/// What the flags of a record say when its body is a batch that the consumer takes apart.
+const INNER: i32 = sysflag::INNER_BATCH | sysflag::NEED_UNWRAP;
 
 /// A message to send.
 ///
@@ -255,7 +259,12 @@ impl Received {
             let record = record::decode(&rest, record::CheckBody::Yes)
                 .map_err(|e| format!("a record from {queue} cannot be read: {e}"))?;
             let size = record.size as usize;
-            messages.push(Self::from_record(queue, &record, &rest)?);
+            let message = Self::from_record(queue, &record, &rest)?;
+            if message.sys_flag & INNER == INNER {
+                message.unwrap_into(&mut messages)?;
+            } else {
+                messages.push(message);
+            }
             rest = rest.slice(size..);
         }
         Ok(messages)
@@ -292,6 +301,29 @@ impl Received {
             body,
             properties: record.properties.to_owned(),
         })
+    }
+
+    /// Takes a batch apart that lies in one record. Its messages have all of it in common but their offsets, flags, bodies and properties.
+    /// Java 5.3.4: `MessageDecoder.decodeMessage`.
+    fn unwrap_into(self, messages: &mut Vec<Self>) -> Result<(), String> {
+        for (item, queue_offset) in batch::items(&self.body).zip(self.queue_offset..) {
+            let item = item
+                .map_err(|error| format!("a batch from {} cannot be read: {error}", self.queue))?;
+            let message_id = properties::get(item.properties, properties::UNIQ_KEY)
+                .unwrap_or(&self.offset_message_id);
+            messages.push(Self {
+                queue_offset,
+                flag: item.flag,
+                body: self.body.slice_ref(item.body),
+                message_id: message_id.to_owned(),
+                properties: item.properties.to_owned(),
+                topic: self.topic.clone(),
+                queue: self.queue.clone(),
+                offset_message_id: self.offset_message_id.clone(),
+                ..self
+            });
+        }
+        Ok(())
     }
 
     /// A property by name.

@@ -480,9 +480,13 @@ impl Shared {
             batch::push(&mut body, &item);
             ids.push(id);
         }
+        // A topic that keeps batches together wants an id of the whole.
+        let mut properties = String::new();
+        let whole = self.unique_ids.next(now_ms());
+        properties::push(&mut properties, properties::UNIQ_KEY, &whole);
         let header = SendMessageRequestV2(SendMessageRequest {
             batch: Some(true),
-            ..self.header(&queue, 0, 0, String::new())
+            ..self.header(&queue, 0, 0, properties)
         });
         let request =
             Command::request(RequestCode::SEND_BATCH_MESSAGE, &header).with_body(body.freeze());

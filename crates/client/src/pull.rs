@@ -93,7 +93,14 @@ impl PullConsumer {
         };
         let answer = self.instance.pull(&call).await?;
         let (status, messages) = match answer.found {
-            PullFound::Messages(messages) => (PullStatus::Found, messages),
+            PullFound::Messages(mut messages) => {
+                messages.retain(|message| selector.takes(message));
+                if messages.is_empty() {
+                    (PullStatus::NoMatchedMessage, messages)
+                } else {
+                    (PullStatus::Found, messages)
+                }
+            }
             PullFound::Nothing => (PullStatus::NoNewMessage, Vec::new()),
             PullFound::NoneMatched => (PullStatus::NoMatchedMessage, Vec::new()),
             PullFound::OffsetMoved => (PullStatus::OffsetIllegal, Vec::new()),

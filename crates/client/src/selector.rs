@@ -1,5 +1,9 @@
 //! Which messages of a topic a consumer wants.
 
+use protocol::tags;
+
+use crate::message::Received;
+
 /// Which messages of a topic a consumer wants: by tag, or by an expression over their properties. A string is a selector by tag.
 ///
 /// ```
@@ -49,6 +53,17 @@ impl MessageSelector {
     /// The expression.
     pub fn expression(&self) -> &str {
         &self.expression
+    }
+
+    /// Whether a message that a broker gave is really wanted: brokers compare hashes of tags, and of a batch that lies in one record nothing.
+    pub(crate) fn takes(&self, message: &Received) -> bool {
+        if !self.is_by_tag() || self.expression == "*" {
+            return true;
+        }
+        let mut wanted = tags::split_expression(&self.expression).into_iter();
+        message
+            .tag()
+            .is_some_and(|tag| wanted.any(|wanted| wanted == tag))
     }
 
     pub(crate) fn is_by_tag(&self) -> bool {

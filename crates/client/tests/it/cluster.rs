@@ -91,6 +91,11 @@ impl Cluster {
 
     /// Creates a topic of four queues on every broker, and returns when the name server knows all of them.
     pub(crate) async fn create_topic(&self, topic: &str) {
+        self.create_topic_with(topic, "").await;
+    }
+
+    /// The same, with attributes.
+    pub(crate) async fn create_topic_with(&self, topic: &str, attributes: &str) {
         let client = Client::new(ClientConfig::default(), Arc::new(NoPushes));
         for broker in self.brokers.iter().flatten() {
             let header = CreateTopicRequest {
@@ -100,6 +105,7 @@ impl Cluster {
                 write_queue_nums: 4,
                 perm: 6,
                 topic_filter_type: "SINGLE_TAG".to_owned(),
+                attributes: Some(attributes.to_owned()),
                 ..CreateTopicRequest::default()
             };
             let request = Command::request(RequestCode::UPDATE_AND_CREATE_TOPIC, &header);

@@ -77,6 +77,41 @@ async fn every_way_of_sending_stores_the_message() {
     producer.shutdown().await;
 }
 
+/// Batches that lie in one record are taken apart, also from the middle, and by exact tags.
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_of_a_batch_topic_come_as_single_messages() {
+    let cluster = Cluster::start(&["broker-a"]).await;
+    let attributes = "+queue.type=BatchCQ";
+    cluster.create_topic_with("Batches", attributes).await;
+    let producer = Producer::builder("producers", cluster.nameserver())
+        .start()
+        .unwrap();
+    let batch: Vec<Message> = (0..6)
+        .map(|i| Message::new("Batches", i.to_string()).tag(["A", "B"][i % 2]))
+        .collect();
+    let receipt = producer.send_batch(&batch).await.unwrap();
+    assert!(!receipt.offset_message_id.contains(','));
+    producer
+        .send(Message::new("Batches", "single").tag("B"))
+        .await
+        .unwrap();
+    let all = ["0", "1", "2", "3", "4", "5", "single"];
+    assert_eq!(all_bodies(&cluster, "Batches", "*").await, all);
+    let of_b = ["1", "3", "5", "single"];
+    assert_eq!(all_bodies(&cluster, "Batches", "B").await, of_b);
+    let reader = PullConsumer::new("reader", &cluster.nameserver()).unwrap();
+    let pulled = reader
+        .pull(&receipt.queue, "*", 4, 32, Duration::ZERO)
+        .await
+        .unwrap();
+    let offsets: Vec<_> = pulled.messages.iter().map(|m| m.queue_offset).collect();
+    assert_eq!(offsets[..2], [4, 5]);
+    let ids: BTreeSet<_> = pulled.messages.iter().map(|m| &m.message_id).collect();
+    assert_eq!(ids.len(), pulled.messages.len());
+    reader.shutdown().await;
+    producer.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn large_bodies_are_compressed_on_the_way_and_whole_at_the_end() {
     let cluster = Cluster::start(&["broker-a"]).await;
