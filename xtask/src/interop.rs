@@ -2,6 +2,7 @@
 //!
 //! Everything fetched or built for them lies in `target/interop`; everything they start is stopped by its own id.
 
+mod batches;
 pub(crate) mod child;
 mod clients;
 mod compaction;
@@ -52,6 +53,7 @@ const PARTS: &[(&str, Part)] = &[
     ("light", light::run),
     ("compaction", compaction::run),
     ("pending", pending::run),
+    ("batches", batches::run),
 ];
 
 /// Runs when it is named: the scenarios against the Java broker alone, which say that their assertions are not Apogee's own. Five minutes.

@@ -252,7 +252,7 @@ impl Replies {
         self.held.drain(..count);
         self.held_bytes -= bytes;
         match &mut self.sink {
-            Sink::Wire { out, held } => out.take_from(held, bytes),
+            Sink::Wire { out, held, .. } => out.take_from(held, bytes),
             Sink::Decoded { ready, held } => ready.extend(held.drain(..count)),
         }
     }

@@ -112,7 +112,7 @@ public final class Dump {
         consumer.shutdown();
     }
 
-    private static String text(MessageExt message) throws Exception {
+    static String text(MessageExt message) throws Exception {
         StringBuilder hash = new StringBuilder();
         for (byte each : MessageDigest.getInstance("MD5").digest(message.getBody())) {
             hash.append(String.format("%02x", each));
