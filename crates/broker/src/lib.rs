@@ -15,6 +15,7 @@
 //! | `cold` | groups that read too much from the disk |
 //! | `longpoll` | pulls that wait for a message |
 //! | `pop`, `request_modes` | consumption by pop; which groups consume so |
+//! | `static_topics` | topics of which queues have global numbers |
 //! | `schedule` | messages that are delivered later, by delay level |
 //! | `timers` | messages that are delivered later, at a time of their own |
 //! | `transactions` | messages that wait for their transaction's end |
@@ -56,6 +57,7 @@ mod offsets;
 mod overload;
 mod persist;
 mod rates;
+mod static_topics;
 mod stats;
 mod topics;
 mod transactions;
@@ -118,6 +120,7 @@ pub struct Broker {
     pub(crate) longpoll: Arc<longpoll::LongPoll>,
     pub(crate) pop: Arc<pop::Pop>,
     pub(crate) request_modes: request_modes::RequestModes,
+    pub(crate) static_topics: static_topics::StaticTopics,
     pub(crate) schedule: Arc<schedule::Schedule>,
     pub(crate) transactions: Arc<transactions::Transactions>,
     /// None when `timerWheelEnable` is off.

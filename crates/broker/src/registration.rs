@@ -393,9 +393,14 @@ fn registration(broker: &Broker, topics: &[Arc<TopicConfig>], version: DataVersi
         }
         (config.topic_name.clone(), config)
     });
+    let mappings = topics.iter().filter_map(|config| {
+        let info = broker.static_topics.info(&config.topic_name)?;
+        Some((config.topic_name.clone(), info))
+    });
     let body = RegisterBrokerBody {
         topic_config_serialize_wrapper: TopicConfigAndMappingSerializeWrapper {
             topic_config_table: table.collect(),
+            topic_queue_mapping_info_map: mappings.collect(),
             data_version: version,
             ..Default::default()
         },

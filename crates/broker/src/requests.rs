@@ -23,6 +23,7 @@ pub(crate) mod lock;
 pub(crate) mod offset;
 pub(crate) mod query;
 pub(crate) mod reset;
+pub(crate) mod static_topic;
 pub(crate) mod stats;
 pub(crate) mod timer;
 pub(crate) mod topic;

@@ -32,6 +32,7 @@ const HANDLERS: &[&[Entry]] = &[
     requests::pop::HANDLERS,
     requests::query::HANDLERS,
     requests::reset::HANDLERS,
+    requests::static_topic::HANDLERS,
     requests::stats::HANDLERS,
     requests::timer::HANDLERS,
     requests::topic::HANDLERS,

@@ -21,7 +21,8 @@ use crate::settings::Settings;
 use crate::{BLOCKING_REQUESTS_MAX, Broker, Context, Identity, MASTER_ID};
 use crate::{
     arrivals, clients, compaction, filters, groups, locks, longpoll, offsets, persist, pop,
-    registration, request_modes, schedule, system_topics, timers, topics, transactions,
+    registration, request_modes, schedule, static_topics, system_topics, timers, topics,
+    transactions,
 };
 
 /// The VIP port lies this far below the port for clients.
@@ -75,6 +76,7 @@ struct Loaded {
     transactions: transactions::Transactions,
     request_modes: request_modes::RequestModes,
     order_file: pop::order_file::OrderFile,
+    static_topics: static_topics::StaticTopics,
 }
 
 /// A broker with everything around it that runs.
@@ -115,6 +117,7 @@ impl Broker {
                 let filters = filters::Filters::load(&config_dir, disk.clone(), clock.now_ms());
                 let request_modes = request_modes::RequestModes::load(&config_dir, disk.clone())?;
                 let order_file = pop::order_file::OrderFile::load(&config_dir, disk.clone());
+                let static_topics = static_topics::StaticTopics::load(&config_dir, disk.clone())?;
                 let schedule = schedule::Schedule::load(
                     &config_dir,
                     disk.clone(),
@@ -140,6 +143,7 @@ impl Broker {
                     transactions,
                     request_modes,
                     order_file,
+                    static_topics,
                 })
             })
             .await?
@@ -155,6 +159,7 @@ impl Broker {
             transactions,
             request_modes,
             order_file,
+            static_topics,
         } = loaded;
 
         let (gate, gate_receiver) = watch::channel(Gate::default());
@@ -199,6 +204,7 @@ impl Broker {
             longpoll: Arc::new(longpoll::LongPoll::new(budget.clone())),
             pop: Arc::new(pop::Pop::new(budget.clone(), order_file)),
             request_modes,
+            static_topics,
             registration: registration::Registration::default(),
         });
         broker.pop.order_file.restore(&broker);

@@ -61,6 +61,12 @@ const COMMANDS: &[&str] = &[
     "setConsumeMode -n NS -b BROKER -t Admin -g Readers -m POP -q 2",
     "setConsumeMode -n NS -c DefaultCluster -t Admin -g Readers -m PULL",
     "setConsumeMode -n NS -b BROKER -t absent -g Readers -m POP",
+    "updateStaticTopic -n NS -c DefaultCluster -t Static -qn 4",
+    "topicRoute -n NS -t Static",
+    "send NS Static 12",
+    "topicStatus -n NS -t Static",
+    "updateStaticTopic -n NS -c DefaultCluster -t Static -qn 6",
+    "topicRoute -n NS -t Static",
 ];
 
 /// Runs the commands against both and compares.

@@ -45,7 +45,8 @@ const WARM_LOG_BYTES_MAX: u64 = 4 << 30;
 /// new as the group, and the messages sent before its first consumer came are meant for it.
 fn query(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
     let header: QueryConsumerOffsetRequest = call.header()?;
-    let (topic, queue_id) = (header.topic.as_str(), header.queue_id);
+    let topic = header.topic.as_str();
+    let queue_id = broker.static_topics.physical(topic, header.queue_id)?;
     let found = |offset| Ok(Reply::ok().header(&QueryConsumerOffsetResponse { offset }));
     if let Some(offset) = broker
         .offsets
@@ -113,6 +114,7 @@ fn update(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
         ));
     }
     broker.locks.used(group, topic, queue_id);
+    let queue_id = broker.static_topics.physical(topic, queue_id)?;
     // Consumers that have not followed an operator's reset commit where they were before it.
     if broker.offsets.has_reset(group, topic, queue_id) {
         return Ok(Reply::ok().remark("Offset has been previously reset"));
@@ -164,13 +166,19 @@ fn all_delayed(broker: &Broker, _: &Call<'_>) -> Result<Reply, Refusal> {
 
 fn max(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
     let header: GetMaxOffsetRequest = call.header()?;
-    let offset = broker.store.max_offset(&header.topic, header.queue_id) as i64;
+    let queue_id = broker
+        .static_topics
+        .physical(&header.topic, header.queue_id)?;
+    let offset = broker.store.max_offset(&header.topic, queue_id) as i64;
     Ok(Reply::ok().header(&GetMaxOffsetResponse { offset }))
 }
 
 fn min(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
     let header: GetMinOffsetRequest = call.header()?;
-    let offset = broker.store.min_offset(&header.topic, header.queue_id) as i64;
+    let queue_id = broker
+        .static_topics
+        .physical(&header.topic, header.queue_id)?;
+    let offset = broker.store.min_offset(&header.topic, queue_id) as i64;
     Ok(Reply::ok().header(&GetMinOffsetResponse { offset }))
 }
 
@@ -180,10 +188,13 @@ fn by_time(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
         BoundaryType::Lower => Boundary::Lower,
         BoundaryType::Upper => Boundary::Upper,
     };
+    let queue_id = broker
+        .static_topics
+        .physical(&header.topic, header.queue_id)?;
     let offset = at_time(
         broker,
         &header.topic,
-        header.queue_id,
+        queue_id,
         header.timestamp_ms,
         boundary,
     )?;
@@ -205,9 +216,12 @@ pub(crate) fn at_time(
 
 fn earliest_time(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
     let header: GetEarliestMsgStoretimeRequest = call.header()?;
+    let queue_id = broker
+        .static_topics
+        .physical(&header.topic, header.queue_id)?;
     let timestamp_ms = broker
         .store
-        .earliest_store_time(&header.topic, header.queue_id)
+        .earliest_store_time(&header.topic, queue_id)
         .unwrap_or(-1);
     Ok(Reply::ok().header(&GetEarliestMsgStoretimeResponse { timestamp_ms }))
 }

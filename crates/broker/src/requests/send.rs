@@ -181,6 +181,18 @@ pub(crate) fn born_host(connection: &Connection) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
 
+/// A batch that a client sends, as one of several sends.
+struct AskedBatch<'r, 'a> {
+    /// Position of its topic among those of all sends.
+    topic: usize,
+    /// The queue, as it is numbered here; negative when the choice is the broker's.
+    queue_id: i32,
+    /// Position of its request among all.
+    index: usize,
+    request: &'r Request<'a>,
+    header: &'r Header<'a>,
+}
+
 /// What all sends of a batch share.
 struct Batch<'a> {
     broker: &'a Broker,
@@ -201,11 +213,20 @@ impl Batch<'_> {
     ) -> Result<(), Refusal> {
         let mut topic = self.topic(sends, header)?;
         let mut config = &sends.topics[topic];
-        topic::check_queue(config, header.queue_id, self.born_host)?;
+        let statics = &self.broker.static_topics;
+        let asked = statics.physical(&config.topic_name, header.queue_id)?;
+        topic::check_queue(config, asked, self.born_host)?;
         let is_batch =
             header.batch == Some(true) || request.code() == RequestCode::SEND_BATCH_MESSAGE;
         if is_batch {
-            return self.draft_batch(sends, topic, index, request, header);
+            let asked = AskedBatch {
+                topic,
+                queue_id: asked,
+                index,
+                request,
+                header,
+            };
+            return self.draft_batch(sends, &asked);
         }
         self.check_body(request.body.len())?;
         let client_properties = header.properties.as_deref().unwrap_or("");
@@ -232,11 +253,7 @@ impl Batch<'_> {
         if is_compaction(config) && !scan.has_keys() {
             return Err(key_is_missing());
         }
-        let queue_id = topic::queue_id(
-            self.broker,
-            config,
-            if dead_letter { 0 } else { header.queue_id },
-        )?;
+        let queue_id = topic::queue_id(self.broker, config, if dead_letter { 0 } else { asked })?;
         let is_half = is_half(&scan, header);
         let sys_flag = topic::sys_flag(config, header.sys_flag);
         let delivery = if dead_letter {
@@ -293,6 +310,7 @@ impl Batch<'_> {
             reconsume_times: header.reconsume_times.unwrap_or(0),
             messages: 1,
         });
+        let queue_id = self.shown_queue(sends, topic, queue_id);
         sends.waiting.push(Waiting {
             head: request.head(),
             messages: 1,
@@ -306,14 +324,14 @@ impl Batch<'_> {
     }
 
     /// Drafts the messages of a batch: one record each, with the properties that the client gave each.
-    fn draft_batch(
-        &self,
-        sends: &mut Sends,
-        topic: usize,
-        index: usize,
-        request: &Request<'_>,
-        header: &Header<'_>,
-    ) -> Result<(), Refusal> {
+    fn draft_batch(&self, sends: &mut Sends, asked: &AskedBatch<'_, '_>) -> Result<(), Refusal> {
+        let AskedBatch {
+            topic,
+            index,
+            request,
+            header,
+            ..
+        } = *asked;
         let config = &sends.topics[topic];
         let scan = properties::scan(header.properties.as_deref().unwrap_or(""));
         let items = batch::check(request.body, &self.settings.limits, header, config, &scan)?;
@@ -321,7 +339,7 @@ impl Batch<'_> {
             && scan.unique_id.is_some()
             && self.broker.store.make_batch_topic(&config.topic_name)
         {
-            return self.draft_inner_batch(sends, topic, index, request, header, &scan, &items);
+            return self.draft_inner_batch(sends, asked, &scan, &items);
         }
         for item in &items {
             let Some(names) = item.light else { continue };
@@ -330,7 +348,7 @@ impl Batch<'_> {
                 return Err(self.illegal());
             }
         }
-        let queue_id = topic::queue_id(self.broker, config, header.queue_id)?;
+        let queue_id = topic::queue_id(self.broker, config, asked.queue_id)?;
         let sys_flag = topic::sys_flag(config, header.sys_flag);
         for item in &items {
             let text_before = sends.text.len();
@@ -351,6 +369,7 @@ impl Batch<'_> {
         sends.body_bytes += request.body.len();
         let unique_before = sends.text.len();
         sends.text.push_str(scan.unique_id.unwrap_or(""));
+        let queue_id = self.shown_queue(sends, topic, queue_id);
         sends.waiting.push(Waiting {
             head: request.head(),
             messages: items.len(),
@@ -361,6 +380,12 @@ impl Batch<'_> {
             is_inner_batch: false,
         });
         Ok(())
+    }
+
+    /// The number by which clients know a queue of a topic of the batch.
+    fn shown_queue(&self, sends: &Sends, topic: usize, queue_id: i32) -> i32 {
+        let name = &sends.topics[topic].topic_name;
+        self.broker.static_topics.global(name, queue_id)
     }
 
     /// The position of the send's topic among those of the batch.

@@ -53,7 +53,12 @@ impl From<AttributeError> for Refusal {
 }
 
 fn update(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
-    let header: CreateTopicRequest = call.header()?;
+    let config = config_of(call.header()?)?;
+    apply(broker, call, vec![config])
+}
+
+/// The topic that a request describes.
+pub(super) fn config_of(header: CreateTopicRequest) -> Result<TopicConfig, Refusal> {
     let topic_filter_type = match header.topic_filter_type.as_str() {
         "SINGLE_TAG" => TopicFilterType::SingleTag,
         "MULTI_TAG" => TopicFilterType::MultiTag,
@@ -63,7 +68,7 @@ fn update(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
             )));
         }
     };
-    let config = TopicConfig {
+    Ok(TopicConfig {
         topic_name: header.topic,
         read_queue_nums: header.read_queue_nums,
         write_queue_nums: header.write_queue_nums,
@@ -72,8 +77,7 @@ fn update(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
         topic_sys_flag: header.topic_sys_flag.unwrap_or(0),
         order: header.order,
         attributes: parse_attributes(header.attributes.as_deref().unwrap_or(""))?,
-    };
-    apply(broker, call, vec![config])
+    })
 }
 
 fn update_list(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
@@ -118,6 +122,27 @@ fn apply(broker: &Broker, call: &Call<'_>, configs: Vec<TopicConfig>) -> Result<
     Ok(Reply::ok())
 }
 
+/// Creates or changes a topic whose mapping was put before; name servers hear of it also when only that changed.
+pub(super) fn put_static(
+    broker: &Broker,
+    call: &Call<'_>,
+    config: TopicConfig,
+) -> Result<Reply, Refusal> {
+    let (config, is_change) = broker.topics.update(config)?;
+    if is_change {
+        save(broker)?;
+    } else {
+        broker.topics.renew_version();
+    }
+    tracing::info!(
+        topic = config.topic_name, read = config.read_queue_nums, write = config.write_queue_nums,
+        by = %call.connection.peer(), "a static topic was created or changed"
+    );
+    broker.topic_changed(&config);
+    broker.wait_for_registration(REGISTRATION_TIMEOUT);
+    Ok(Reply::ok())
+}
+
 fn save(broker: &Broker) -> Result<(), Refusal> {
     broker.topics.commit().map_err(|error| {
         Refusal::system_error(format!(
@@ -126,7 +151,7 @@ fn save(broker: &Broker) -> Result<(), Refusal> {
     })
 }
 
-fn check(broker: &Broker, config: &TopicConfig) -> Result<(), Refusal> {
+pub(super) fn check(broker: &Broker, config: &TopicConfig) -> Result<(), Refusal> {
     let invalid = |remark: String| Refusal::new(ResponseCode::INVALID_PARAMETER, remark);
     topic::check_topic(&config.topic_name).map_err(|error| invalid(error.to_string()))?;
     check_not_system(broker, &config.topic_name)?;
@@ -229,6 +254,11 @@ fn delete(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
     })?;
     for name in &names {
         broker.store.delete_topic(name);
+        broker.static_topics.delete(name).map_err(|error| {
+            Refusal::system_error(format!(
+                "the topic is deleted, but topicQueueMapping.json cannot be written: {error}"
+            ))
+        })?;
     }
     if existed {
         tracing::info!(topic = name, by = %call.connection.peer(), "a topic was deleted");
@@ -244,10 +274,18 @@ fn all(broker: &Broker, _: &Call<'_>) -> Result<Reply, Refusal> {
     let header = GetAllTopicConfigResponse {
         total_topic_num: snapshot.topic_config_table.len() as i32,
     };
+    let mappings = broker.static_topics.snapshot();
+    let details = mappings.topic_queue_mapping_info_map;
+    let infos = details.keys().filter_map(|topic| {
+        let info = broker.static_topics.info(topic)?;
+        Some((topic.clone(), info))
+    });
     let body = TopicConfigAndMappingSerializeWrapper {
+        topic_queue_mapping_info_map: infos.collect(),
+        topic_queue_mapping_detail_map: details,
+        mapping_data_version: mappings.data_version,
         data_version: snapshot.data_version,
         topic_config_table: snapshot.topic_config_table,
-        ..TopicConfigAndMappingSerializeWrapper::default()
     };
     Ok(Reply::ok().header(&header).body(json::encode(&body)))
 }
@@ -261,9 +299,10 @@ fn one(broker: &Broker, call: &Call<'_>) -> Result<Reply, Refusal> {
         ));
     };
     let config = Arc::unwrap_or_clone(config);
+    let mapping = broker.static_topics.get(&config.topic_name);
     let body = TopicConfigAndQueueMapping {
         attributes: config.attributes,
-        mapping_detail: None,
+        mapping_detail: mapping.map(Arc::unwrap_or_clone),
         order: config.order,
         perm: config.perm,
         read_queue_nums: config.read_queue_nums,

@@ -31,6 +31,7 @@ mod resets;
 mod restart;
 mod send;
 mod send_back;
+mod static_topics;
 mod timed;
 mod tls;
 mod topics;

@@ -79,7 +79,7 @@ pub(super) fn check(
     request: &Request<'_>,
 ) -> Result<Checked, Denied> {
     let keys = &settings.keys;
-    let header: PullMessageRequest = request.read()?;
+    let mut header: PullMessageRequest = request.read()?;
     let address = &broker.identity().advertised;
     if !perm::is_readable(keys.broker_permission) {
         return Err(Forbidden::Broker.because(format!(
@@ -121,6 +121,11 @@ pub(super) fn check(
             header.topic
         )));
     }
+    let named_queue = header.queue_id;
+    header.queue_id = broker
+        .static_topics
+        .physical(&header.topic, named_queue)
+        .map_err(Denied::from)?;
     if header.queue_id < 0 || header.queue_id >= topic.read_queue_nums {
         return Err(Denied::from(Refusal::new(
             ResponseCode::INVALID_PARAMETER,
@@ -130,9 +135,7 @@ pub(super) fn check(
             ),
         )));
     }
-    broker
-        .locks
-        .used(group_name, &header.topic, header.queue_id);
+    broker.locks.used(group_name, &header.topic, named_queue);
     let (filter, broadcasting) = filter_of(broker, keys, &header, group.consume_broadcast_enable)?;
     let (name, queue_id) = (&header.topic, header.queue_id);
     let reset = broker

@@ -5,10 +5,9 @@ use protocol::batch::INNER_MESSAGES_MAX;
 use protocol::code::ResponseCode;
 use protocol::properties::{self as names, BYTES_MAX};
 use protocol::sysflag;
-use remoting::Request;
 
 use super::properties::{self, Delivery, Scan};
-use super::{Batch, Draft, Header, Sends, Target, Waiting, topic};
+use super::{AskedBatch, Batch, Draft, Sends, Target, Waiting, topic};
 use crate::call::Refusal;
 use crate::requests::batch::Item;
 
@@ -20,16 +19,20 @@ impl Batch<'_> {
     pub(super) fn draft_inner_batch(
         &self,
         sends: &mut Sends,
-        topic: usize,
-        index: usize,
-        request: &Request<'_>,
-        header: &Header<'_>,
+        asked: &AskedBatch<'_, '_>,
         scan: &Scan<'_>,
         items: &[Item<'_>],
     ) -> Result<(), Refusal> {
         check(self.settings.light_queues_max.is_some(), scan, items)?;
+        let AskedBatch {
+            topic,
+            index,
+            request,
+            header,
+            ..
+        } = *asked;
         let config = &sends.topics[topic];
-        let queue_id = topic::queue_id(self.broker, config, header.queue_id)?;
+        let queue_id = topic::queue_id(self.broker, config, asked.queue_id)?;
         let sys_flag = topic::sys_flag(config, header.sys_flag);
         let start = sends.text.len();
         let unique_id = properties::store(
@@ -62,6 +65,7 @@ impl Batch<'_> {
             reconsume_times: header.reconsume_times.unwrap_or(0),
             messages: items.len() as u32,
         });
+        let queue_id = self.shown_queue(sends, topic, queue_id);
         sends.waiting.push(Waiting {
             head: request.head(),
             messages: 1,

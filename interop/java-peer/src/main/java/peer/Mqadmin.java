@@ -30,6 +30,8 @@ public final class Mqadmin {
         {"[0-9A-F]{24,64}", "ID"},
         {"V\\d+_\\d+_\\d+", "VERSION"},
         {"\"timestamp\":\\d+", "\"timestamp\":TIME"},
+        {"\"epoch\": ?\\d+", "\"epoch\":TIME"},
+        {"written to file \\S+", "written to file FILE"},
         // The columns of rates, waits, hours and disk of clusterList.
         {"\\d+\\.\\d\\d\\(\\d+,\\d+ms[^)]*\\)", "RATE"},
         {"(?m)^(\\S+ +\\S+ +\\d+ +ADDRESS +VERSION +RATE +RATE) .*$", "$1 STATE"},
