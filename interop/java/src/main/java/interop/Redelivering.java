@@ -34,11 +34,12 @@ final class Redelivering {
     void delayed() throws Exception {
         String topic = clients.topic("delayed");
         DefaultMQProducer producer = clients.producer("delayed");
-        producer.send(message(topic, "plain"));
+        MessageQueue queue = Clients.queue(producer, topic);
+        producer.send(message(topic, "plain"), queue);
         for (int i = 0; i < DELAYED; i++) {
             Message message = message(topic, "delayed " + i);
             message.setDelayTimeLevel(1);
-            producer.send(message);
+            producer.send(message, queue);
         }
         List<MessageExt> seen = new CopyOnWriteArrayList<>();
         DefaultMQPushConsumer consumer = clients.consumer("delayed");
@@ -69,8 +70,9 @@ final class Redelivering {
     void retried() throws Exception {
         String topic = clients.topic("retried");
         DefaultMQProducer producer = clients.producer("retried");
-        producer.send(message(topic, "fails"));
-        producer.send(message(topic, "given up"));
+        MessageQueue queue = Clients.queue(producer, topic);
+        producer.send(message(topic, "fails"), queue);
+        producer.send(message(topic, "given up"), queue);
         List<String> seen = new CopyOnWriteArrayList<>();
         DefaultMQPushConsumer consumer = clients.consumer("retried");
         consumer.setMaxReconsumeTimes(2);
@@ -106,8 +108,9 @@ final class Redelivering {
     void suspended() throws Exception {
         String topic = clients.topic("suspended");
         DefaultMQProducer producer = clients.producer("suspended");
-        producer.send(message(topic, "bad"));
-        producer.send(message(topic, "good"));
+        MessageQueue queue = Clients.queue(producer, topic);
+        producer.send(message(topic, "bad"), queue);
+        producer.send(message(topic, "good"), queue);
         List<String> seen = new CopyOnWriteArrayList<>();
         DefaultMQPushConsumer consumer = clients.consumer("suspended");
         consumer.setMaxReconsumeTimes(1);

@@ -42,17 +42,16 @@ final class Resetting {
         MQClientInstance instance = tool.getDefaultMQPushConsumerImpl().getmQClientFactory();
         MQClientAPIImpl api = instance.getMQClientAPIImpl();
         String[] ids = new String[COUNT];
-        MessageQueue[] queue = new MessageQueue[1];
+        MessageQueue queue = Clients.queue(producer, topic);
         scenarios.run("reset-consume", () -> {
             for (int i = 0; i < COUNT; i++) {
-                SendResult sent = producer.send(new Message(topic, String.valueOf(i).getBytes(StandardCharsets.UTF_8)));
+                SendResult sent = producer.send(new Message(topic, String.valueOf(i).getBytes(StandardCharsets.UTF_8)), queue);
                 ids[i] = sent.getOffsetMsgId();
-                queue[0] = sent.getMessageQueue();
             }
             await(30, "every message", () -> all(seen, 1));
-            await(30, "the commit", () -> committed(consumer, queue[0]) == COUNT);
+            await(30, "the commit", () -> committed(consumer, queue) == COUNT);
         });
-        String broker = instance.findBrokerAddressInPublish(queue[0].getBrokerName());
+        String broker = instance.findBrokerAddressInPublish(queue.getBrokerName());
         String group = consumer.getConsumerGroup();
         String client = consumer.getDefaultMQPushConsumerImpl().getmQClientFactory().getClientId();
 
@@ -60,7 +59,7 @@ final class Resetting {
             Map<?, ?> told = api.invokeBrokerToGetConsumerStatus(broker, topic, group, client, TIMEOUT);
             check(told.keySet().equals(Collections.singleton(client)), "told by " + told.keySet());
             Map<?, ?> offsets = (Map<?, ?>) told.get(client);
-            check(offsets.get(queue[0]).equals((long) COUNT), "its offsets: " + offsets);
+            check(offsets.get(queue).equals((long) COUNT), "its offsets: " + offsets);
         });
         scenarios.run("reset-running-info", () -> {
             Object info = api.getConsumerRunningInfo(broker, group, client, true, TIMEOUT);
@@ -81,7 +80,7 @@ final class Resetting {
             api.cloneGroupOffset(broker, group, clients.group("reset_clone"), topic, false, TIMEOUT);
             Map<String, AtomicInteger> cloned = new ConcurrentHashMap<>();
             DefaultMQPushConsumer other = start("reset_clone", topic, cloned);
-            producer.send(new Message(topic, "after".getBytes(StandardCharsets.UTF_8)));
+            producer.send(new Message(topic, "after".getBytes(StandardCharsets.UTF_8)), queue);
             await(30, "the message behind the offset that was taken over", () -> cloned.containsKey("after"));
             check(cloned.size() == 1, "seen " + cloned.keySet());
             other.shutdown();
@@ -100,23 +99,23 @@ final class Resetting {
             }
         });
         scenarios.run("reset-to-the-end", () -> {
-            await(30, "the commit", () -> committed(consumer, queue[0]) == COUNT + 1);
+            await(30, "the commit", () -> committed(consumer, queue) == COUNT + 1);
             consumer.shutdown();
             for (int i = 0; i < COUNT; i++) {
-                producer.send(new Message(topic, ("skipped " + i).getBytes(StandardCharsets.UTF_8)));
+                producer.send(new Message(topic, ("skipped " + i).getBytes(StandardCharsets.UTF_8)), queue);
             }
             // While another client has the broker tell consumers, there must be one.
             await(60, "the reset without a consumer", () -> {
                 try {
                     setServerSide(api, broker, true);
-                    return api.invokeBrokerToResetOffset(broker, topic, group, -1, true, TIMEOUT).get(queue[0]).equals(2L * COUNT + 1);
+                    return api.invokeBrokerToResetOffset(broker, topic, group, -1, true, TIMEOUT).get(queue).equals(2L * COUNT + 1);
                 } catch (Exception refused) {
                     return false;
                 }
             });
             Map<String, AtomicInteger> behind = new ConcurrentHashMap<>();
             DefaultMQPushConsumer again = start("reset", topic, behind);
-            producer.send(new Message(topic, "last".getBytes(StandardCharsets.UTF_8)));
+            producer.send(new Message(topic, "last".getBytes(StandardCharsets.UTF_8)), queue);
             await(30, "the message behind the end", () -> behind.containsKey("last"));
             check(behind.size() == 1, "seen " + behind.keySet());
             again.shutdown();
