@@ -150,11 +150,7 @@ fn batches_are_made_again_from_the_log() {
     fill(&store, 0, 60);
     store.close();
     drop(store);
-    let dir = if crate::QUEUE_FILES_MAX > 0 {
-        "batchconsumequeue"
-    } else {
-        crate::QUEUES_DIR
-    };
+    let dir = crate::BATCH_QUEUES_DIR;
     fs::remove_dir_all(home.path(dir)).unwrap();
     let store = home.open();
     assert_eq!(found(&store, TOPIC), filled(0, 60));
@@ -251,9 +247,11 @@ fn a_deleted_batch_topic_may_come_back_as_a_plain_one() {
     drop(store);
     let store = home.open();
     assert_eq!(store.max_offset(TOPIC, 0), 1);
-    if crate::QUEUE_FILES_MAX > 0 {
-        assert!(home.path("consumequeue").join(TOPIC).exists());
-    }
+    let has_own_files = crate::QUEUES_DIR == "consumequeue";
+    assert_eq!(
+        home.path("consumequeue").join(TOPIC).exists(),
+        has_own_files
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 const QUEUE_FILES_MAX: usize = 20_000;
 const QUEUES_DIR: &str = "consumequeue";
+const BATCH_QUEUES_DIR: &str = "batchconsumequeue";
 
 mod ahead;
 mod append;

@@ -6,6 +6,7 @@
 /// Every queue is one too many for a file of its own.
 const QUEUE_FILES_MAX: usize = 0;
 const QUEUES_DIR: &str = "consumequeue_shared";
+const BATCH_QUEUES_DIR: &str = QUEUES_DIR;
 
 #[path = "../it/append.rs"]
 mod append;
