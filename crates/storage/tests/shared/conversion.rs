@@ -96,7 +96,9 @@ fn names_of_deleted_topics_leave_the_file_and_queues_stay() {
     let store = home.open();
     check_numbered(&store, "T", 80, 4);
     check_numbered(&store, "U", 10, 1);
-    check_numbered(&store, &topics[7], 5, 1);
+    // Its keys lead to what it had before its deletion, too.
+    assert_eq!(read(&store, &topics[7], 0, 0, 32).records.len(), 5);
+    assert_eq!(store.max_offset(&topics[7], 0), 5);
     assert_eq!(store.max_offset(&topics[8], 0), 0);
 }
 
