@@ -312,7 +312,7 @@ impl Snapshot {
 
 #[cfg(test)]
 mod tests {
-    use platform::disk::SimulatedDisk;
+    use platform::disk::{SimulatedDisk, create_dir_all_synced};
 
     use super::*;
 
@@ -347,7 +347,7 @@ mod tests {
 
     /// Three queues of many, the others deleted: more than half of the file is dead.
     fn mostly_dead(disk: &SimulatedDisk, dir: &Path) -> (Names, Vec<Named>) {
-        disk.create_dir_all(dir).unwrap();
+        create_dir_all_synced(disk, dir).unwrap();
         let mut names = Names::create(disk, dir).unwrap();
         names.commit(disk, dir).unwrap();
         let long = "x".repeat(200);
