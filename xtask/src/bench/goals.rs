@@ -46,6 +46,35 @@ impl Goal {
     }
 }
 
+/// What is known of why a goal is hard to reach, by the beginning of its name. The page says it where the goal is missed.
+const OBSTACLES: &[(&str, &str)] = &[
+    (
+        "share of the floor",
+        "The floor reads no header fields, keeps no topics, queues or index, and its answer is a constant. What Apogee does beside it is user \
+         time: reading the fields and the properties, the queue and index entries, an answer with ids and offsets \
+         (`cargo xtask test instructions` counts them). The kernel's part, reading, writing and the file, is the same for both. The share \
+         therefore depends on how a processor's instructions compare with its system calls and copies.",
+    ),
+    (
+        "a producer's p999 beside a cold reader",
+        "Not profiled. Generator, reader and broker share two cores, so a send may wait for a turn of the reader's, or for the device that reads.",
+    ),
+    (
+        "sends over 100,000 topics",
+        "Not profiled. Each message finds its topic and queue in tables that no cache of the processor holds.",
+    ),
+];
+
+impl Goal {
+    /// What stands in the way, if that is known.
+    pub(super) fn obstacle(&self) -> Option<&'static str> {
+        let mut known = OBSTACLES.iter();
+        known
+            .find(|(what, _)| self.what.starts_with(what))
+            .map(|(_, obstacle)| *obstacle)
+    }
+}
+
 /// The table of `performance.md`, filled.
 pub(super) fn goals(measured: &Measured) -> Vec<Goal> {
     let results = &measured.results;
@@ -268,6 +297,17 @@ pub(super) fn goals(measured: &Measured) -> Vec<Goal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_obstacle_is_that_of_a_goal() {
+        let goals = goals(&Measured::default());
+        for (what, _) in OBSTACLES {
+            assert!(
+                goals.iter().any(|goal| goal.what.starts_with(what)),
+                "{what}"
+            );
+        }
+    }
 
     #[test]
     fn less_is_better_where_the_aim_is_lower() {

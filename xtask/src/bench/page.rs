@@ -108,6 +108,7 @@ pub(super) fn text(measured: &Measured, extent: &Extent) -> String {
 
 fn goal_table(page: &mut String, measured: &Measured) {
     page.push_str("## Goals\n\n| goal | must | aim | reached | |\n|---|---|---|---|---|\n");
+    let mut obstacles = Vec::new();
     for goal in goals(measured) {
         let figure = |value: f64| {
             let digits = match value {
@@ -120,7 +121,10 @@ fn goal_table(page: &mut String, measured: &Measured) {
         let (reached, word) = match (goal.verdict(), goal.reached) {
             (Verdict::Aim, Some(value)) => (figure(value), "aim"),
             (Verdict::Must, Some(value)) => (figure(value), "must"),
-            (Verdict::Missed, Some(value)) => (figure(value), "**missed**"),
+            (Verdict::Missed, Some(value)) => {
+                obstacles.extend(goal.obstacle().filter(|it| !obstacles.contains(it)));
+                (figure(value), "**missed**")
+            }
             (_, _) => ("–".to_owned(), "not measured"),
         };
         let limit = |value: f64| format!("{value}{}", goal.unit);
@@ -132,6 +136,13 @@ fn goal_table(page: &mut String, measured: &Measured) {
         );
     }
     page.push('\n');
+    if !obstacles.is_empty() {
+        page.push_str("What stands in the way of those that are missed:\n\n");
+        for obstacle in obstacles {
+            let _ = writeln!(page, "* {obstacle}");
+        }
+        page.push('\n');
+    }
 }
 
 fn figures(page: &mut String, results: &Results, flush: Flush, title: &str) {

@@ -102,6 +102,11 @@ impl TestBroker {
         };
         tokio::time::timeout(TIMEOUT, wait).await.unwrap();
     }
+
+    /// Waits until what the broker itself has appended can be read: a figure counts it before it is flushed.
+    async fn flushed(&self) {
+        self.sent("Flushed", b"", "").await;
+    }
 }
 
 pub(crate) fn end_header(half: &Half, decision: i32) -> EndTransactionRequest {
@@ -403,6 +408,7 @@ async fn what_nobody_knows_goes_where_an_operator_finds_it_and_can_come_back() {
         assert_eq!(producer.is_asked().await, half);
     }
     broker.reaches("transactionGivenUp", 1).await;
+    broker.flushed().await;
     assert_eq!(broker.figure("transactionPending").await, 0);
     let (_, _, given_up) = broker.pulled(GIVEN_UP, 0).await;
     assert_eq!(given_up[0].property("TRANSACTION_CHECK_TIMES"), Some("2"));
@@ -443,6 +449,7 @@ async fn a_late_commit_of_what_was_given_up_is_delivered_once() {
     let half = broker.half("a", &[]).await;
     producer.is_asked().await;
     broker.reaches("transactionGivenUp", 1).await;
+    broker.flushed().await;
     broker.ended(&half, COMMIT).await;
     broker.ended(&half, COMMIT).await;
     assert_eq!(broker.bodies("Topic").await, ["a"]);
@@ -545,6 +552,7 @@ async fn a_half_in_the_oldest_part_of_the_log_is_stored_again() {
         broker.sent("Filler", &body, "").await;
     }
     broker.reaches("transactionMoved", 1).await;
+    broker.flushed().await;
     let (_, _, halves) = broker.pulled(HALF, 0).await;
     assert_eq!(halves.len(), 2);
     assert_eq!(halves[1].property("TRANSACTION_CHECK_TIMES"), Some("0"));
