@@ -10,6 +10,7 @@ use protocol::code::{RequestCode, ResponseCode};
 use protocol::command::Command;
 use protocol::headers::{GetRouteInfoRequest, UnregisterClientRequest};
 use protocol::json;
+use protocol::light;
 use remoting::{Client, ClientConfig, InboundHandler};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -19,7 +20,7 @@ use crate::asked::{Asked, Pushes};
 use crate::error::Error;
 use crate::message::MessageQueue;
 use crate::request::Waiting;
-use crate::route::{MASTER_ID, Route};
+use crate::route::{self, MASTER_ID, Route};
 
 /// How long one call may take unless said otherwise.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -265,14 +266,28 @@ impl Instance {
     }
 
     async fn fetch_route_data(&self, topic: &str) -> Result<TopicRouteData, Error> {
+        if light::is_light(topic) {
+            let request = Command::request(RequestCode::GET_BROKER_CLUSTER_INFO, &());
+            let cluster = self.ask_nameservers(topic, request).await?;
+            return Ok(route::of_light_queue(cluster));
+        }
         let header = GetRouteInfoRequest {
             topic: topic.to_owned(),
             accept_standard_json_only: Some(true),
         };
+        let request = Command::request(RequestCode::GET_ROUTEINFO_BY_TOPIC, &header);
+        self.ask_nameservers(topic, request).await
+    }
+
+    /// The first name server's answer to a request that is about `topic`.
+    async fn ask_nameservers<T: serde::de::DeserializeOwned>(
+        &self,
+        topic: &str,
+        request: Command,
+    ) -> Result<T, Error> {
         let mut last = None;
         for addr in &self.nameservers {
-            let request = Command::request(RequestCode::GET_ROUTEINFO_BY_TOPIC, &header);
-            match self.call(addr, request, CALL_TIMEOUT).await {
+            match self.call(addr, request.clone(), CALL_TIMEOUT).await {
                 Ok(response) => {
                     return json::decode(&response.body).map_err(|e| Error::Malformed {
                         addr: addr.clone(),

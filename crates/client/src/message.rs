@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use protocol::batch;
+use protocol::light;
 use protocol::properties::{self, Properties};
 use protocol::record::{self, Record};
 use protocol::sysflag;
@@ -259,7 +260,8 @@ impl Received {
             let record = record::decode(&rest, record::CheckBody::Yes)
                 .map_err(|e| format!("a record from {queue} cannot be read: {e}"))?;
             let size = record.size as usize;
-            let message = Self::from_record(queue, &record, &rest)?;
+            let mut message = Self::from_record(queue, &record, &rest)?;
+            message.queue_offset = message.offset_in(&queue.topic);
             if message.sys_flag & INNER == INNER {
                 message.unwrap_into(&mut messages)?;
             } else {
@@ -301,6 +303,19 @@ impl Received {
             body,
             properties: record.properties.to_owned(),
         })
+    }
+
+    /// Its offset in the queue of `topic` that it was read from: it may lie in light queues beside the queue of its own topic.
+    pub(crate) fn offset_in(&self, topic: &str) -> i64 {
+        if !light::is_light(topic) {
+            return self.queue_offset;
+        }
+        let list = |name| self.property(name).unwrap_or("");
+        let names = list(properties::INNER_MULTI_DISPATCH);
+        let offsets = list(properties::INNER_MULTI_QUEUE_OFFSET);
+        let mut places = light::places(names, offsets);
+        let found = places.find(|(name, _)| *name == topic);
+        found.map_or(self.queue_offset, |(_, offset)| offset as i64)
     }
 
     /// Takes a batch apart that lies in one record. Its messages have all of it in common but their offsets, flags, bodies and properties.

@@ -12,6 +12,7 @@ use protocol::headers::{
     AckMessageRequest, ChangeInvisibleTimeRequest, ChangeInvisibleTimeResponse, PopMessageRequest,
     PopMessageResponse,
 };
+use protocol::light;
 use protocol::pop::{self, Handle, Origin};
 use protocol::properties;
 use protocol::record;
@@ -276,29 +277,36 @@ fn popped(
     while !rest.is_empty() {
         let record = record::decode(&rest, record::CheckBody::Yes)
             .map_err(|error| format!("a popped record cannot be read: {error}"))?;
+        // A light queue has one number, whatever the queue of the message's own topic.
+        let queue_id = if light::is_light(topic) {
+            0
+        } else {
+            record.queue_id
+        };
         let queue = MessageQueue {
             topic: topic.to_owned(),
             broker_name: broker_name.to_owned(),
-            queue_id: record.queue_id,
+            queue_id,
         };
         let mut message = Received::from_record(&queue, &record, &rest)?;
+        message.queue_offset = message.offset_in(topic);
         let origin = Origin::of(record.topic);
         let handle = match message.property(properties::POP_CK) {
             Some(handle) => handle.to_owned(),
             None => Handle {
-                start_offset: pop::start_of(start, origin, record.queue_id)
+                start_offset: pop::start_of(start, origin, queue_id)
                     .unwrap_or(message.queue_offset),
                 popped_ms: header.pop_time_ms,
                 invisible_ms: header.invisible_time_ms,
                 revive_queue: header.revive_qid,
                 origin,
                 broker_name,
-                queue_id: record.queue_id,
+                queue_id,
                 offset: Some(message.queue_offset),
             }
             .to_string(),
         };
-        let count = pop::count_of(counts, origin, record.queue_id, message.queue_offset);
+        let count = pop::count_of(counts, origin, queue_id, message.queue_offset);
         message.reconsume_times = message.reconsume_times.max(count);
         topic.clone_into(&mut message.topic);
         all.push(Popped { message, handle });

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use protocol::body::TopicRouteData;
+use protocol::body::{ClusterInfo, QueueData, TopicRouteData};
 use protocol::perm;
 
 use crate::message::MessageQueue;
@@ -70,6 +70,24 @@ impl Route {
         route.writable.sort();
         route.readable.sort();
         route
+    }
+}
+
+/// Name servers know no light queues. Each broker may have one of that name, which is read, and written by what lies in topics.
+pub(crate) fn of_light_queue(cluster: ClusterInfo) -> TopicRouteData {
+    let names = cluster.broker_addr_table.keys();
+    TopicRouteData {
+        queue_datas: names
+            .map(|name| QueueData {
+                broker_name: name.clone(),
+                read_queue_nums: 1,
+                write_queue_nums: 0,
+                perm: perm::READ,
+                ..QueueData::default()
+            })
+            .collect(),
+        broker_datas: cluster.broker_addr_table.into_values().collect(),
+        ..TopicRouteData::default()
     }
 }
 

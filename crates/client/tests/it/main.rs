@@ -8,6 +8,7 @@ mod asked;
 mod cluster;
 mod consuming;
 mod forgotten;
+mod light;
 mod popping;
 mod producing;
 mod requesting;
