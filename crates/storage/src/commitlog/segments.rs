@@ -61,16 +61,18 @@ impl Segments {
             }
         }
         found.sort_unstable();
+        // What remains when the process died while it created a file.
+        while let Some((start, _)) = found.pop_if(|(_, len)| *len == 0) {
+            let path = dir.join(file_name(start));
+            // For good, before the file in front of it may be cut: short, with another behind it, that one would be refused at the next start.
+            disk.remove(&path)
+                .and_then(|()| disk.sync_dir(dir))
+                .map_err(OpenError::disk("removing", &path))?;
+        }
         let last = found.last().map(|&(start, _)| start);
         let mut list = VecDeque::new();
         for (start, len) in found {
             let path = dir.join(file_name(start));
-            if len == 0 && Some(start) == last {
-                // What remains when the process died while it created the file.
-                disk.remove(&path)
-                    .map_err(OpenError::disk("removing", &path))?;
-                continue;
-            }
             // The last file is short when a recovery died between cutting it and reserving its space again.
             if len > segment_bytes || (len < segment_bytes && Some(start) != last) {
                 return Err(OpenError::SegmentSize {

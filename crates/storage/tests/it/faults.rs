@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use platform::clock::RealClock;
-use platform::disk::{Disk, SimulatedDisk};
+use platform::disk::{Disk, OpenMode, SimulatedDisk};
 use protocol::record::{self, CheckBody};
 use storage::{
     AppendError, Appended, Config, FlushMode, OpenError, Read, ReadError, ReadMode, ReadStatus,
@@ -240,6 +240,40 @@ fn a_power_failure_during_recovery_loses_nothing_acknowledged() {
                 &what,
             );
         }
+    }
+}
+
+/// A recovery removed the empty file behind the last one and cut that one; of both only the cut was durable when the power failed again.
+#[test]
+fn a_file_that_is_short_before_an_empty_one_is_recovered() {
+    const TRIED: usize = 20;
+    let disk = SimulatedDisk::new();
+    let config = config(FlushMode::Sync);
+    let store = try_open(&disk, &config).unwrap();
+    assert_eq!(append_until_refused(&store, 0, TRIED), (TRIED, TRIED));
+    let end = store.commit_log_max();
+    store.close();
+    drop(store);
+    let dir = config.root.join("commitlog");
+    let last = end / config.segment_bytes * config.segment_bytes;
+    for entry in disk.list(&dir).unwrap() {
+        if entry.name.parse::<u64>().is_ok_and(|start| start > last) {
+            disk.remove(&dir.join(entry.name)).unwrap();
+        }
+    }
+    let path = |start: u64| dir.join(format!("{start:020}"));
+    let cut = disk.open(&path(last), OpenMode::ReadWrite).unwrap();
+    cut.set_len(end - last).unwrap();
+    cut.sync_all().unwrap();
+    disk.open(&path(last + config.segment_bytes), OpenMode::Create)
+        .unwrap();
+    disk.sync_dir(&dir).unwrap();
+    for seed in 0..20 {
+        let again = disk.kill();
+        again.set_faults(|faults| faults.power_off_after = Some(seed % 8));
+        drop(try_open(&again, &config));
+        let what = format!("seed {seed}");
+        check_recovery(&again.crash(seed), FlushMode::Sync, TRIED, TRIED, &what);
     }
 }
 
