@@ -11,7 +11,7 @@ import (
 	"github.com/apache/rocketmq-client-go/v2/producer"
 )
 
-// clients makes producers and consumers, each with an instance name of its own so that several live in one process.
+// clients makes producers and consumers, each with an instance name of its own.
 type clients struct {
 	nameServer, prefix string
 	instances          atomic.Int64
@@ -19,7 +19,9 @@ type clients struct {
 
 func (c *clients) topic(name string) string { return c.prefix + "_" + name }
 func (c *clients) group(name string) string { return "g_" + c.prefix + "_" + name }
-func (c *clients) instance() string         { return fmt.Sprintf("i%d", c.instances.Add(1)) }
+
+// instance is a name that no other client has, of this process or another: servers know a client by host and name.
+func (c *clients) instance() string { return fmt.Sprintf("%s_i%d", c.prefix, c.instances.Add(1)) }
 
 // producer is started, sends each message to the queue that it names, and never compresses.
 func (c *clients) producer(name string, selector producer.QueueSelector) (rocketmq.Producer, error) {

@@ -11,7 +11,7 @@ import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.MessageQueue;
 
-/** Makes producers and consumers, each with an instance name of its own so that several live in one process. */
+/** Makes producers and consumers, each with an instance name of its own. */
 final class Clients {
     /** For routes and heartbeats, in milliseconds. A machine of two cores on which five clients start at once needs more than the usual three seconds. */
     static final int API_TIMEOUT = 15_000;
@@ -33,9 +33,12 @@ final class Clients {
         return "g_" + prefix + "_" + name;
     }
 
-    /** A name that no other client of this process has. */
+    /**
+     * A name that no other client has, of this process or of another: servers know a client by its host and name, and forget it when one of
+     * that name goes.
+     */
     String nextInstance() {
-        return "i" + instance.incrementAndGet();
+        return prefix + "_i" + instance.incrementAndGet();
     }
 
     /** A started producer that never compresses and lets bodies over the server's limit through. */

@@ -178,7 +178,7 @@ final class Consuming {
         DefaultMQPullConsumer consumer = new DefaultMQPullConsumer(clients.group("pull"));
         consumer.setNamesrvAddr(clients.nameServer);
         consumer.setMqClientApiTimeout(Clients.API_TIMEOUT);
-        consumer.setInstanceName("pull");
+        consumer.setInstanceName(clients.prefix + "_pull");
         consumer.start();
         Set<Integer> numbers = new HashSet<>();
         for (MessageQueue queue : consumer.fetchSubscribeMessageQueues(topic)) {
@@ -220,7 +220,7 @@ final class Consuming {
         DefaultLitePullConsumer consumer = new DefaultLitePullConsumer(clients.group("litepull"));
         consumer.setNamesrvAddr(clients.nameServer);
         consumer.setMqClientApiTimeout(Clients.API_TIMEOUT);
-        consumer.setInstanceName("litepull");
+        consumer.setInstanceName(clients.prefix + "_litepull");
         consumer.setConsumeFromWhere(org.apache.rocketmq.common.consumer.ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.subscribe(clients.topic("pull"), "*");
         consumer.start();

@@ -32,7 +32,7 @@ final class HandingOver {
     public static void main(String[] args) throws Exception {
         Clients clients = new Clients(args[0], args[1]);
         DefaultMQPushConsumer consumer = clients.consumer("handover");
-        consumer.setInstanceName("victim");
+        consumer.setInstanceName(clients.prefix + "_victim");
         consumer.subscribe(clients.topic("handover"), "*");
         consumer.registerMessageListener((MessageListenerOrderly) (messages, context) -> {
             messages.forEach(message -> System.out.println("consumed " + new String(message.getBody(), StandardCharsets.UTF_8)));

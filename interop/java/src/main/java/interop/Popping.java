@@ -109,7 +109,7 @@ public final class Popping {
         }
         DefaultMQPullConsumer reader = new DefaultMQPullConsumer(clients.group("given_up_dead"));
         reader.setNamesrvAddr(clients.nameServer);
-        reader.setInstanceName("given_up_dead");
+        reader.setInstanceName(clients.prefix + "_given_up_dead");
         reader.start();
         List<MessageExt> letters = new ArrayList<>();
         await(60, "a dead letter", () -> {

@@ -86,7 +86,7 @@ final class Selecting {
         DefaultMQPullConsumer consumer = new DefaultMQPullConsumer(clients.group("selected_pull"));
         consumer.setNamesrvAddr(clients.nameServer);
         consumer.setMqClientApiTimeout(Clients.API_TIMEOUT);
-        consumer.setInstanceName("selected_pull");
+        consumer.setInstanceName(clients.prefix + "_selected_pull");
         consumer.setHeartbeatBrokerInterval(1_000);
         consumer.start();
         Set<Integer> seen = new TreeSet<>();
@@ -119,7 +119,7 @@ final class Selecting {
         DefaultLitePullConsumer consumer = new DefaultLitePullConsumer(clients.group("selected_litepull"));
         consumer.setNamesrvAddr(clients.nameServer);
         consumer.setMqClientApiTimeout(Clients.API_TIMEOUT);
-        consumer.setInstanceName("selected_litepull");
+        consumer.setInstanceName(clients.prefix + "_selected_litepull");
         consumer.setConsumeFromWhere(org.apache.rocketmq.common.consumer.ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.subscribe(topic, MessageSelector.bySql("color = 'red' AND price < 30"));
         consumer.start();
