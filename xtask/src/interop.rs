@@ -53,11 +53,14 @@ const PARTS: &[(&str, Part)] = &[
     ("light", light::run),
     ("compaction", compaction::run),
     ("pending", pending::run),
-    ("batches", batches::run),
 ];
 
-/// Runs when it is named: the scenarios against the Java broker alone, which say that their assertions are not Apogee's own. Five minutes.
-const NAMED_PARTS: &[(&str, Part)] = &[("clients-on-java", clients::run_on_java)];
+/// Run when they are named, five minutes each: the scenarios against the Java broker alone, which say that their assertions are not Apogee's own,
+/// and batch topics on both servers and in directories that change sides.
+const NAMED_PARTS: &[(&str, Part)] = &[
+    ("batches", batches::run),
+    ("clients-on-java", clients::run_on_java),
+];
 
 /// Runs all parts, or the one that is named; nothing when no part has that name. A client's name runs that client alone.
 pub(crate) fn outcomes(wanted: Option<&str>) -> Vec<Outcome> {
